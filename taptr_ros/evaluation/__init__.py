@@ -1,0 +1,1 @@
+"""TAP-Vid metrics, datasets, evaluation and benchmark."""

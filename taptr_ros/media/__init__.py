@@ -1,0 +1,1 @@
+"""Image sources, overlays and track files for the offline commands."""

@@ -1,0 +1,1 @@
+"""The network: backbone, encoder, decoder, global matching, configuration and checkpoint conversion."""

@@ -1,0 +1,164 @@
+"""The network's configuration: one documented dataclass, free of PyTorch so that every backend can read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Literal, get_args
+
+from taptr_ros.errors import InvalidConfigError
+
+Backbone = Literal["resnet18", "resnet50"]
+
+STAGE_BLOCKS: dict[str, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
+"""Residual blocks in each of the four stages of a backbone."""
+
+STAGE_EXPANSION: dict[str, int] = {"resnet18": 1, "resnet50": 4}
+"""Output channels of a residual block divided by its width."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shape and conventions of one TAPTRv3 network.
+
+    The defaults describe a network without the quirks of the released code. `released()` gives the configuration
+    that released weights need.
+
+    Raises `InvalidConfigError` if a value is out of range or two contradict each other.
+    """
+
+    name: str = "taptrv3"
+    """Name under which the model reports itself."""
+    backbone: Backbone = "resnet18"
+    """Residual network whose four stages (strides 4, 8, 16, 32) give the feature levels."""
+    backbone_width: int = 64
+    """Channels of the backbone's stem; later stages double it."""
+    hidden_dim: int = 256
+    """Channels D of every token, content feature and memory slot."""
+    heads: int = 8
+    """Attention heads; each has hidden_dim / heads channels."""
+    sampling_points: int = 4
+    """Sampling locations per head and level in deformable attention and in CCA."""
+    encoder_layers: int = 2
+    """Layers of multi-scale deformable self-attention over the image tokens."""
+    decoder_layers: int = 4
+    """Layers of VLTA, CCA with APU, self-attention and feed-forward that refine a point in one frame."""
+    feedforward_dim: int = 2048
+    """Hidden width of the feed-forward blocks."""
+    sine_features: int = 128
+    """Sine embedding channels per box coordinate."""
+    height: int = 384
+    """Input height in pixels; images are stretched to it."""
+    width: int = 512
+    """Input width in pixels; images are stretched to it."""
+    visible_threshold: float = 0.5
+    """Visibility probability above which a point counts as visible."""
+    self_attention: bool = True
+    """Let the points attend to each other in every decoder layer. Off, every track is independent of the others."""
+
+    # Quirks: each exists only because released weights were trained with it.
+    corner_aligned_coordinates: bool = False
+    """Normalise x to x / (W - 1), with pixel centres at integers, although images are resized and features are
+    sampled half-pixel aligned (spec sections 1 and 4). Off: (x + 0.5) / W everywhere."""
+    position_update_divides_by_swapped_size: bool = False
+    """APU divides the x offset by the level's height and the y offset by its width (spec section 5, step 3)."""
+    corner_aligned_key_patch: bool = False
+    """The 3x3 key patch of CCA is spaced w / (w - 1) level pixels instead of 1 (spec section 5, step 2)."""
+    current_frame_in_memory: bool = False
+    """VLTA also attends to the initial content feature, as the current frame's slot, with visibility weight
+    0.000999001 (spec section 5, step 1). Off: past frames only, as in the paper."""
+    starting_queries_join_decoder: bool = False
+    """A query passes the decoder, position frozen, already in its start frame if another track is updated there,
+    and its decoded content then enters the memory (spec sections 5 and 6). Off: the initial content does."""
+    box_clamped_twice: bool = False
+    """The box carried to the next frame passes the clamp of the inverse sigmoid twice (spec section 6)."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in get_args(Backbone):
+            raise InvalidConfigError(f"backbone is {self.backbone!r}; choose one of {', '.join(get_args(Backbone))}.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and not (isinstance(value, int) and value > 0):
+                raise InvalidConfigError(f"{field.name} is {value!r}; give a positive whole number.")
+            if field.type == "bool" and not isinstance(value, bool):
+                raise InvalidConfigError(f"{field.name} is {value!r}; give true or false.")
+        if self.hidden_dim % self.heads or self.hidden_dim % 4:
+            raise InvalidConfigError(
+                f"hidden_dim {self.hidden_dim} must be a multiple of heads ({self.heads}) and of 4; change one of them."
+            )
+        if self.hidden_dim % GROUP_NORM_GROUPS:
+            raise InvalidConfigError(f"hidden_dim {self.hidden_dim} must be a multiple of {GROUP_NORM_GROUPS}.")
+        if self.sine_features % 2:
+            raise InvalidConfigError(f"sine_features is {self.sine_features}; give an even number.")
+        if not 0.0 < self.visible_threshold < 1.0:
+            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
+
+    @property
+    def levels(self) -> int:
+        """Feature levels L: one per backbone stage."""
+        return len(STAGE_BLOCKS[self.backbone])
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's stage outputs, finest first."""
+        expansion = STAGE_EXPANSION[self.backbone]
+        return tuple(self.backbone_width * 2**stage * expansion for stage in range(self.levels))
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the feature levels at the configured input size, finest first."""
+        return level_sizes(self.height, self.width, self.levels)
+
+    @classmethod
+    def released(cls, **changes: Any) -> ModelConfig:
+        """Return the configuration of released weights: every quirk on, threshold 0.45 (spec section 6).
+
+        `changes` overrides single fields, for instance `backbone="resnet50", height=512, width=512`.
+        """
+        quirks: dict[str, Any] = {
+            "name": "taptrv3_r18",
+            "visible_threshold": 0.45,
+            "corner_aligned_coordinates": True,
+            "position_update_divides_by_swapped_size": True,
+            "corner_aligned_key_patch": True,
+            "current_frame_in_memory": True,
+            "starting_queries_join_decoder": True,
+            "box_clamped_twice": True,
+        }
+        return cls(**{**quirks, **changes})
+
+    def to_json(self) -> str:
+        """Return the configuration as a JSON object, for the header of a model file."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Parse what `to_json` wrote; raises `InvalidConfigError` on anything else."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InvalidConfigError(f"The model's config is not valid JSON ({error}); export or convert it again.") from error
+        if not isinstance(fields, dict):
+            raise InvalidConfigError("The model's config is not a JSON object; export or convert the model again.")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise InvalidConfigError(
+                f"The model's config has unknown entries {', '.join(unknown)}; it was made by another version of taptr_ros."
+            )
+        return cls(**fields)
+
+
+GROUP_NORM_GROUPS = 32
+"""Groups of the GroupNorm after each input projection (spec section 2)."""
+
+
+def level_sizes(height: int, width: int, levels: int) -> tuple[tuple[int, int], ...]:
+    """Return (height, width) of each feature level for an input of height x width pixels, finest first.
+
+    The backbone's stem and every later stage halve the size, rounding up; the stem does so twice (stride 4).
+    """
+    sizes: list[tuple[int, int]] = []
+    for _ in range(levels + 1):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append((height, width))
+    return tuple(sizes[1:])

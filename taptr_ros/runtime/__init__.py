@@ -1,0 +1,1 @@
+"""Backends that run the network's three functions, export, and model files."""

@@ -1,0 +1,204 @@
+"""What every backend offers the tracker: three functions on arrays, and the arrays of the tracks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+"""An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
+
+Features = Any
+"""What `Backend.encode` made of one image. Opaque to the tracker."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BackendInfo:
+    """What the tracker has to know of a loaded model. Constant for the life of a backend."""
+
+    model: str
+    """Name of the model, for instance `taptrv3_r18` or `lucas_kanade`."""
+    backend: str
+    """Name of the backend, for instance `torch` or `onnxruntime`."""
+    device: str
+    """Device the backend computes on, for instance `cpu` or `cuda:0`."""
+    height: int
+    """Input height in pixels that images are stretched to."""
+    width: int
+    """Input width in pixels that images are stretched to."""
+    content_dim: int
+    """Channels D of content features, contexts and memory slots; 0 for a backend without memory."""
+    state_dim: int
+    """Numbers that a track carries from frame to frame, for instance 4 box logits."""
+    visible_threshold: float
+    """Visibility probability above which a point counts as visible."""
+    corner_aligned_coordinates: bool
+    """Convention of unit coordinates, see `taptr_ros.runtime.coordinates`."""
+    self_attention: bool
+    """Whether points influence each other, so that support points help."""
+    starting_queries_join_decoder: bool
+    """Whether `decode` also takes tracks in their start frame (spec section 5), position frozen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryArrays:
+    """What `Backend.init_queries` computes for N new points; constant while they are tracked, save `state`."""
+
+    content: Array
+    """[N,D] float32 content feature at the query location."""
+    context: Array
+    """[N,3,3,D] float32 features around it, x offset first (paper's context C)."""
+    state: Array
+    """[N,S] float32 initial state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What `Backend.decode` computes for N tracks in one frame."""
+
+    xy: NDArray[np.float32]
+    """[N,2] unit coordinates of the points."""
+    visibility: NDArray[np.float32]
+    """[N] probability, in 0..1, that the point is visible."""
+    state: Array
+    """[N,S] state to carry to the next frame."""
+    content: Array
+    """[N,D] refined content feature, to be remembered."""
+
+
+class TrackArrays:
+    """Per-track arrays of a backend, preallocated; row i belongs to one track, no row ever changes size.
+
+    Every track has its initial content, context and state, and one memory of past content features that all
+    decoder layers share. A memory slot holds the content feature twice: as it is (`values`) and rotated by minus its
+    frame index (`keys`). VLTA's rotary embedding depends on the distance t - j only, so rotating the query by minus t
+    then gives every score without touching the memory again: <q, R(t - j) m> = <R(-t) q, R(-j) m>.
+
+    Attributes (capacity C, slots M, channels D, state size S), float32 of the backend's kind:
+        content [C,D], context [C,3,3,D], state [C,S], keys [C,M,D], values [C,M,D],
+        weights [C,M]: visibility weight of each slot (VLTA's alpha); exactly 0 marks an empty slot.
+    Channels of `keys` are de-interleaved: first all even channels, then all odd ones.
+    """
+
+    def __init__(self, arrays: ArrayFactory, info: BackendInfo, capacity: int, slots: int) -> None:
+        depth = info.content_dim
+        self._arrays = arrays
+        self._half = depth // 2
+        self._frequencies = rotary_frequencies(depth)
+        self.capacity = capacity
+        self.slots = slots
+        self.content = arrays.zeros((capacity, depth))
+        self.context = arrays.zeros((capacity, 3, 3, depth))
+        self.state = arrays.zeros((capacity, info.state_dim))
+        self.keys = arrays.zeros((capacity, slots, depth))
+        self.values = arrays.zeros((capacity, slots, depth))
+        self.weights = arrays.zeros((capacity, slots))
+
+    def start(self, rows: NDArray[np.int64], query: QueryArrays) -> None:
+        """Begin tracks in `rows` [N]: take over the query and empty the memory."""
+        self.content[rows] = query.content
+        self.context[rows] = query.context
+        self.state[rows] = query.state
+        self.weights[rows] = 0.0
+
+    def remember(
+        self,
+        rows: NDArray[np.int64],
+        slots: NDArray[np.int64],
+        content: Array,
+        weight: NDArray[np.float32],
+        frame: int,
+    ) -> None:
+        """Write one memory slot per track: `content` [N,D] as seen in frame number `frame`.
+
+        `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
+        """
+        # float64 angles: float32 would lose the phase after some thousand frames.
+        angle = float(frame) * self._frequencies
+        cos, sin = self._arrays.from_numpy(np.cos(angle)), self._arrays.from_numpy(np.sin(angle))
+        even, odd = content[:, 0::2], content[:, 1::2]
+        self.keys[rows, slots, : self._half] = even * cos + odd * sin
+        self.keys[rows, slots, self._half :] = odd * cos - even * sin
+        self.values[rows, slots] = content
+        self.weights[rows, slots] = self._arrays.from_numpy(weight)
+
+    def copy_row(self, row: int, source: TrackArrays, source_row: int) -> None:
+        """Copy everything of one track from a row of `source` (which may be self) to `row`.
+
+        `source` may have fewer slots than self; the slots beyond are emptied.
+        """
+        self.content[row] = source.content[source_row]
+        self.context[row] = source.context[source_row]
+        self.state[row] = source.state[source_row]
+        self.keys[row, : source.slots] = source.keys[source_row]
+        self.values[row, : source.slots] = source.values[source_row]
+        self.weights[row] = 0.0
+        self.weights[row, : source.slots] = source.weights[source_row]
+
+
+class ArrayFactory(Protocol):
+    """How a backend makes float32 arrays of its own kind."""
+
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        """Return a float32 array of zeros."""
+
+    def from_numpy(self, array: NDArray[Any]) -> Array:
+        """Return `array` as float32 of the backend's kind."""
+
+
+class NumpyArrays:
+    """`ArrayFactory` of the backends whose arrays are plain numpy."""
+
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        """Return a float32 array of zeros."""
+        return np.zeros(shape, np.float32)
+
+    def from_numpy(self, array: NDArray[Any]) -> Array:
+        """Return `array` as float32."""
+        return np.asarray(array, np.float32)
+
+
+def rotary_frequencies(depth: int) -> NDArray[np.float64]:
+    """Return the D/2 angular frequencies of VLTA's rotary embedding, radians per frame (spec section 5, step 1)."""
+    return 10000.0 ** (-2.0 * np.arange(depth // 2) / max(depth, 1))
+
+
+class Backend(Protocol):
+    """A loaded model. The three functions are pure: they change neither their arguments nor the backend.
+
+    Unit coordinates are defined in `taptr_ros.runtime.coordinates`.
+    """
+
+    @property
+    def info(self) -> BackendInfo:
+        """Constants of the loaded model."""
+
+    def allocate(self, capacity: int, slots: int) -> TrackArrays:
+        """Return empty track arrays for `capacity` tracks with `slots` memory slots each."""
+
+    def encode(self, image: NDArray[np.uint8]) -> Features:
+        """Compute the features of an image, uint8 [H,W,3] RGB of any size."""
+
+    def init_queries(self, features: Features, xy: NDArray[np.float32]) -> QueryArrays:
+        """Sample content and context of new points at unit coordinates `xy` [N,2] (spec section 4)."""
+
+    def decode(
+        self,
+        features: Features,
+        previous_features: Features | None,
+        tracks: TrackArrays,
+        rows: int,
+        slots: int,
+        updated: NDArray[np.bool_],
+        frame: int,
+    ) -> Decoded:
+        """Move the tracks in rows 0..rows-1 from the previous frame to this one (spec section 5).
+
+        `previous_features` are those of the frame that the states stem from; None if there is no such frame.
+        Memory slots 0..slots-1 are read, empty ones ignored. `updated` [rows] is False for tracks whose position is
+        frozen (their start frame). `frame` is the frame's number, on the count that `TrackArrays.remember` was told.
+        A backend whose shapes are fixed pads to the capacity by itself: rows from `rows` on never influence others.
+        """

@@ -1,0 +1,1 @@
+"""`PointTracker`: tracks, memory, scene cuts and frame history. Knows no ROS, PyTorch or ONNX."""
