@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.model.rotary import rotary_phase
+
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
 
@@ -87,7 +89,6 @@ class TrackArrays:
         depth = info.content_dim
         self._arrays = arrays
         self._half = depth // 2
-        self._frequencies = rotary_frequencies(depth)
         self.capacity = capacity
         self.slots = slots
         self.content = arrays.zeros((capacity, depth))
@@ -116,9 +117,7 @@ class TrackArrays:
 
         `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
         """
-        # float64 angles: float32 would lose the phase after some thousand frames.
-        angle = float(frame) * self._frequencies
-        cos, sin = self._arrays.from_numpy(np.cos(angle)), self._arrays.from_numpy(np.sin(angle))
+        cos, sin = self._arrays.from_numpy(rotary_phase(frame, 2 * self._half))
         even, odd = content[:, 0::2], content[:, 1::2]
         self.keys[rows, slots, : self._half] = even * cos + odd * sin
         self.keys[rows, slots, self._half :] = odd * cos - even * sin
@@ -159,11 +158,6 @@ class NumpyArrays:
     def from_numpy(self, array: NDArray[Any]) -> Array:
         """Return `array` as float32."""
         return np.asarray(array, np.float32)
-
-
-def rotary_frequencies(depth: int) -> NDArray[np.float64]:
-    """Return the D/2 angular frequencies of VLTA's rotary embedding, radians per frame (spec section 5, step 1)."""
-    return 10000.0 ** (-2.0 * np.arange(depth // 2) / max(depth, 1))
 
 
 class Backend(Protocol):

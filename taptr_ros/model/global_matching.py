@@ -1,0 +1,76 @@
+"""Global matching: find a point anywhere in a frame by its context (paper Eq. 9).
+
+The paper's module has learned weights that were never released. This one has no parameters: it compares the context
+features that the backend gives anyway. It needs numpy only, so that it runs with every backend.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEMPERATURE = 0.05
+"""Of the soft-argmax that refines a match between the candidate places; in units of cosine similarity."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """Where N query points were found."""
+
+    xy: NDArray[np.float32]
+    """[N,2] unit coordinates of the best place."""
+    score: NDArray[np.float32]
+    """[N] cosine similarity of the contexts there, -1..1."""
+    margin: NDArray[np.float32]
+    """[N] score minus that of the next best peak elsewhere; the score plus 1 if there is no other peak."""
+
+
+def candidate_places(side: int) -> NDArray[np.float32]:
+    """Return the unit coordinates [side * side, 2] of a regular grid over the image, row by row."""
+    y, x = np.meshgrid((np.arange(side) + 0.5) / side, (np.arange(side) + 0.5) / side, indexing="ij")
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def match_globally(
+    query_context: NDArray[np.float32], candidate_context: NDArray[np.float32], side: int
+) -> Matches:
+    """Match query contexts [N,3,3,D] against those at `candidate_places(side)`, [side * side,3,3,D].
+
+    The similarity of two patches is the cosine over all nine cells, after subtracting the frame's mean feature: what
+    the whole frame has in common says nothing about a place. The best place is refined by a soft-argmax over the
+    heat map's 3x3 cells round its peak.
+    """
+    common = candidate_context.mean(axis=(0, 1, 2))
+    heat = _unit_vectors(query_context - common) @ _unit_vectors(candidate_context - common).T
+    count = len(heat)
+    best = heat.argmax(axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(_padded(heat.reshape(count, side, side)), (3, 3), axis=(1, 2))
+    score = heat[np.arange(count), best]
+    xy = candidate_places(side)[best] + _refinement(windows[np.arange(count), best // side, best % side]) / side
+
+    is_peak = (windows.max(axis=(3, 4)) == windows[..., 1, 1]).reshape(count, -1)
+    row, column = np.divmod(np.arange(side * side), side)
+    elsewhere = (abs(row - best[:, None] // side) > 1) | (abs(column - best[:, None] % side) > 1)
+    next_best = np.where(is_peak & elsewhere, heat, -1.0).max(axis=1)
+    return Matches(xy.astype(np.float32), score, score - next_best)
+
+
+def _unit_vectors(context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Flatten patches [N,3,3,D] to [N,9D] and scale them to length 1; a featureless patch becomes 0."""
+    vectors = context.reshape(len(context), -1)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-6), np.float32)
+
+
+def _padded(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.pad(heat, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+
+
+def _refinement(window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the soft-argmax [N,2] (x, y) of windows [N,3,3] in cells from their centre; -inf lies outside."""
+    weights = np.exp((window - window[:, 1:2, 1:2]) / TEMPERATURE)
+    weights /= weights.sum(axis=(1, 2), keepdims=True)
+    offset = np.array([-1.0, 0.0, 1.0], np.float32)
+    return np.stack([weights.sum(axis=1) @ offset, weights.sum(axis=2) @ offset], axis=1)

@@ -1,0 +1,77 @@
+"""TAPTRv3 as three functions: `encode` an image, `init_queries`, and `decode` all tracks in one frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from taptr_ros.model.backbone import Backbone
+from taptr_ros.model.cca import PATCH, Projection
+from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.decoder import VISIBLE_CLASS, Decoder, DecoderInput, DecoderOutput
+from taptr_ros.model.encoder import Encoder
+from taptr_ros.model.layers import inverse_sigmoid
+from taptr_ros.model.sampling import Form, Levels, patches
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation of RGB in 0..1 that images are normalised with (spec section 1)."""
+
+
+class TaptrNetwork(nn.Module):
+    """The network of one `ModelConfig`.
+
+    `form` picks how features are sampled (`taptr_ros.model.sampling`): "grid" everywhere, "gather" for CPU inference.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig, form: Form = "grid") -> None:
+        super().__init__()
+        self.config = config
+        self.form: Form = form
+        self.levels = Levels(config.level_sizes)
+        self.register_buffer("mean", 255.0 * torch.tensor(IMAGE_MEAN), persistent=False)
+        self.register_buffer("std", 255.0 * torch.tensor(IMAGE_STD), persistent=False)
+        self.backbone = Backbone(config)
+        self.encoder = Encoder(config)
+        self.query_initializer = nn.Linear(config.levels * config.hidden_dim, config.hidden_dim)
+        self.decoder = Decoder(config)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Map an RGB image [height,width,3], 0..255, of the configured size to tokens [S,D]."""
+        normalised = ((image - self.mean) / self.std).permute(2, 0, 1).unsqueeze(0)
+        return self.encoder(self.backbone(normalised), self.form)
+
+    def init_queries(self, tokens: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample new points at unit coordinates `xy` [N,2] (spec section 4).
+
+        Returns content [N,D], context [N,3,3,D] (x offset first) and the initial state [N,4].
+        """
+        size = self.levels.width_height(xy)
+        last = size - 1.0
+        centre = xy[:, None] * last if self.config.corner_aligned_coordinates else xy[:, None] * size - 0.5
+        steps = torch.arange(PATCH, dtype=xy.dtype, device=xy.device) - PATCH // 2
+        cells = (centre.unsqueeze(-1) + steps).clamp(min=0.0)
+        cells = torch.minimum(cells, last.unsqueeze(-1))[:, None, :, None]
+        sampled = patches(tokens.unsqueeze(1), cells[..., 0, :], cells[..., 1, :], self.levels, self.form)
+        per_cell = sampled.view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1).permute(0, 2, 3, 1, 4).flatten(3)
+        context = self.query_initializer(per_cell)
+        box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))
+        return context[:, PATCH // 2, PATCH // 2], context, box
+
+    def decode(self, tokens: Tensor, tracks: DecoderInput, projection: Projection = "dense") -> DecoderOutput:
+        """Find the tracks in the frame with image tokens [S,D] (spec section 5)."""
+        return self.decoder(tokens, tracks, self.form, projection)
+
+    @staticmethod
+    def position_and_visibility(output: DecoderOutput) -> tuple[Tensor, Tensor]:
+        """Return unit coordinates [N,2] and visibility probabilities [N] (spec section 6)."""
+        return output.state[:, :2].sigmoid(), output.class_logits[:, VISIBLE_CLASS].sigmoid()
+
+    def prepare_for_inference(self) -> TaptrNetwork:
+        """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""
+        self.backbone.fold_norms()
+        self.backbone.to(memory_format=torch.channels_last)
+        return self.requires_grad_(False).eval()

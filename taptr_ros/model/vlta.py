@@ -1,0 +1,88 @@
+"""Visibility-aware long-temporal attention: a point attends to its own past (spec section 5, step 1).
+
+No memory slot is ever projected. With q the projected query of a head, m a slot and R(t - j) the rotary embedding for a
+slot written in frame j, the score and the output are
+
+    <q, W_k R(t - j) m + b_k> = <R(-t) W_k' q, R(-j) m> + const,        sum a (W_v m + b_v) = W_v (sum a m) + b_v sum a,
+
+and the constant, equal for all slots of a head, cancels in the softmax. R(-j) m is what the memory's keys hold.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.layers import CLAMP
+
+CURRENT_FRAME_WEIGHT = CLAMP / (1.0 + CLAMP)
+"""Visibility weight of the current frame's slot, sigmoid(inverse_sigmoid(0)) = 0.000999001."""
+
+MASKED_SCORE = -1e30
+"""Score of an empty slot; finite, so that a memory without any slot gives zeros instead of NaN."""
+
+
+class VisibilityAwareLongTemporalAttention(nn.Module):
+    """Attention of N points, each over the M slots of its own memory."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.current_frame_in_memory = config.current_frame_in_memory
+        self.query_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.key_projection = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
+        self.value_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.output_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        current: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        weights: Tensor,
+        phase: Tensor,
+        updated: Tensor,
+    ) -> Tensor:
+        """Return the attention's output [N,D].
+
+        Args:
+            x: queries [N,D].
+            current: initial content features [N,D], the current frame's slot where the model has one.
+            keys: [N,M,D] slots rotated by minus their frame, channels de-interleaved.
+            values: [N,M,D] slots as they are.
+            weights: [N,M] visibility weights; 0 marks an empty slot.
+            phase: [2,D/2] cosine and sine of the current frame number times the rotary frequencies.
+            updated: [N] bool, False in a track's start frame, where the current slot is the start slot and counts fully.
+        """
+        count, dim = x.shape
+        depth = dim // self.heads
+        query = self.query_projection(x).view(count, self.heads, depth) / math.sqrt(depth)
+        key_weight = self.key_projection.weight.view(self.heads, depth, dim)
+        query = torch.bmm(query.transpose(0, 1), key_weight).transpose(0, 1)
+        scores = torch.matmul(rotate_back(query, phase), keys.transpose(1, 2))
+        alpha = weights.unsqueeze(1)
+        scores = torch.where(alpha > 0.0, scores, MASKED_SCORE)
+        if self.current_frame_in_memory:
+            scores = torch.cat((scores, torch.matmul(query, current.unsqueeze(-1))), dim=-1)
+            start = torch.where(updated, CURRENT_FRAME_WEIGHT, 1.0).to(alpha.dtype)
+            alpha = torch.cat((alpha, start.view(-1, 1, 1)), dim=-1)
+        attention = scores.softmax(-1) * alpha
+        attention = attention / (attention.sum(-1, keepdim=True) + 1e-7)
+        mixed = torch.matmul(attention[..., : values.shape[1]], values)
+        if self.current_frame_in_memory:
+            mixed = mixed + attention[..., -1:] * current.unsqueeze(1)
+        value_weight = self.value_projection.weight.view(self.heads, depth, dim)
+        output = torch.bmm(mixed.transpose(0, 1), value_weight.transpose(1, 2)).transpose(0, 1)
+        output = output + self.value_projection.bias.view(self.heads, depth) * attention.sum(-1, keepdim=True)
+        return self.output_projection(output.reshape(count, dim))
+
+
+def rotate_back(query: Tensor, phase: Tensor) -> Tensor:
+    """Rotate queries [N,heads,D] by minus the current frame's phase [2,D/2]; returns them de-interleaved."""
+    cos, sin = phase[0], phase[1]
+    even, odd = query[..., 0::2], query[..., 1::2]
+    return torch.cat((even * cos + odd * sin, odd * cos - even * sin), dim=-1)
