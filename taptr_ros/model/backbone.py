@@ -74,8 +74,8 @@ class ResidualBlock(nn.Module):
         """Map [B,inputs,h,w] to [B,outputs,h/stride,w/stride]."""
         y = x
         for conv in self.convs[:-1]:
-            y = torch.relu(conv(y))
-        return torch.relu(self.convs[-1](y) + self.shortcut(x))
+            y = torch.relu_(conv(y))
+        return torch.relu_(self.convs[-1](y) + self.shortcut(x))
 
 
 class Backbone(nn.Module):
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map a normalised image [B,3,H,W] to the four stage outputs [B,C_l,h_l,w_l], finest first."""
-        x = self.pool(torch.relu(self.stem(image)))
+        x = self.pool(torch.relu_(self.stem(image)))
         levels = []
         for stage in self.stages:
             x = stage(x)

@@ -6,17 +6,23 @@ similarities of a location give one logit. The logits weigh the sampled values (
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
 
 import torch
 from torch import Tensor, nn
 
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.layers import MLP
-from taptr_ros.model.sampling import Form, Levels, coverage, patches, weighted_sum
+from taptr_ros.model.sampling import Levels, Sampler, coverage
 
-Projection = Literal["dense", "late"]
-"""Where keys and values are projected: on all tokens, or only where they are sampled. The results are equal."""
+
+@dataclasses.dataclass(frozen=True)
+class LateProjection:
+    """What to project where it is sampled instead of on all tokens: the same result, cheaper for few points."""
+
+    keys: bool = False
+    values: bool = False
+
 
 PATCH = 3
 """Side of context and key patches, in level pixels."""
@@ -25,15 +31,18 @@ PATCH = 3
 class ContextAwareCrossAttention(nn.Module):
     """CCA: attention from N points to the image tokens by the similarity of whole patches."""
 
-    gather_chunk = 32
-    """Points whose key patches are sampled at once in the gather form, so that they stay in the cache."""
+    chunk = 32
+    """Points whose key patches are compared at once in inference, so that they stay in the processor's cache."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    key_patch: Tensor
+    """Offsets of a key patch's cells on each axis, in level pixels: [3,2,1,1,L,1]."""
+
+    def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim = config.hidden_dim
         self.heads, self.points = config.heads, config.sampling_points
-        self.levels = Levels(config.level_sizes)
-        self.corner_aligned_key_patch = config.corner_aligned_key_patch
+        self.levels = levels
+        self.register_buffer("key_patch", key_patch_offsets(levels, config.corner_aligned_key_patch), persistent=False)
         samples = config.heads * config.levels * config.sampling_points
         self.sampling_offsets = nn.Linear(dim, samples * 2)
         self.key_projection = nn.Linear(dim, dim)
@@ -43,99 +52,76 @@ class ContextAwareCrossAttention(nn.Module):
         self.output_projection = nn.Linear(dim, dim)
 
     def forward(
-        self, query: Tensor, reference: Tensor, context: Tensor, tokens: Tensor, form: Form, projection: Projection
+        self, query: Tensor, reference: Tensor, context: Tensor, tokens: Sampler, late: LateProjection
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from `query` [N,D] at `reference` [N,2] (x, y in 0..1) to `tokens` [S,D].
+        """Attend from `query` [N,D] at `reference` [N,2] (x, y in 0..1) to the tokens [S,1,D].
 
-        `context` is [N,3,3,D]. Returns the output [N,D], the logits [N,heads,L,P] and the offsets [N,heads,L,P,2] in
-        level pixels.
+        `context` is [N,3,3,D]. Returns the output [N,D], the logits [N,heads,L,P] and the offsets [N,2,heads,L,P]
+        (x, y first) in level pixels.
         """
         count = query.shape[0]
-        offsets = self.sampling_offsets(query).view(count, self.heads, len(self.levels.sizes), self.points, 2)
-        size = self.levels.width_height(query)
-        position = (reference[:, None] * size - 0.5)[:, None, :, None] + offsets
-        x, y = position[..., 0], position[..., 1]
-        logits = self._logits(x, y, context, tokens, form, projection)
+        offsets = self.sampling_offsets(query).view(count, 2, self.heads, len(self.levels.sizes), self.points)
+        centre = reference.unsqueeze(-1) * self.levels.width_height.t() - 0.5
+        x, y = (centre[:, :, None, :, None] + offsets).unbind(1)
+        logits = self._logits(x, y, context, tokens, late.keys)
         attention = logits.flatten(2).softmax(-1).view(logits.shape)
-        values = self._values(x, y, attention, tokens, form, projection)
+        values = self._values(x, y, attention, tokens, late.values)
         return self.output_projection(values.reshape(count, -1)), logits, offsets
 
-    def _logits(
-        self, x: Tensor, y: Tensor, context: Tensor, tokens: Tensor, form: Form, projection: Projection
-    ) -> Tensor:
-        """Return the patch-level similarity of every sampling location as a logit [N,heads,L,P]."""
-        cells = self.context_projection(context.flatten(1, 2)).view(context.shape[0], PATCH**2, self.heads, -1)
-        cells = cells.transpose(1, 2)
-        if projection == "dense":
-            keys = self.key_projection(tokens).view(tokens.shape[0], self.heads, -1)
-            biases = None
-        else:
-            # <W_k x + b_k, g> = <x, W_k' g> + <b_k, g>: the projection moves to the nine context cells.
-            keys = tokens.unsqueeze(1)
-            key_bias = self.key_projection.bias.view(self.heads, -1, 1)
-            biases = torch.matmul(cells, key_bias).squeeze(-1)
-            cells = torch.matmul(cells, self.key_projection.weight.view(self.heads, -1, tokens.shape[1]))
-        if form == "grid":
-            return self._patch_logits(x, y, cells, biases, keys, form)
-        rows = range(0, x.shape[0], self.gather_chunk)
-        return torch.cat(
-            [
-                self._patch_logits(
-                    x[i : i + self.gather_chunk],
-                    y[i : i + self.gather_chunk],
-                    cells[i : i + self.gather_chunk],
-                    None if biases is None else biases[i : i + self.gather_chunk],
-                    keys,
-                    form,
-                )
-                for i in rows
-            ]
-        )
+    def _logits(self, x: Tensor, y: Tensor, context: Tensor, tokens: Sampler, late: bool) -> Tensor:
+        """Return the patch-level similarity of every sampling location as a logit [N,heads,L,P].
 
-    def _patch_logits(
-        self, x: Tensor, y: Tensor, cells: Tensor, biases: Tensor | None, keys: Tensor, form: Form
-    ) -> Tensor:
-        """Compare key patches at x, y [N,heads,L,P] with context cells [N,heads,9,d]."""
-        across, down = self._key_patch(x, axis=0), self._key_patch(y, axis=1)
-        sampled = patches(keys, across, down, self.levels, form)
-        similarity = torch.matmul(sampled, cells.transpose(-1, -2))
+        <W x + b, g> = <x, W' g> + <b, g>: for a late projection, W of the keys moves to the nine context cells g, and
+        the bias b counts by the share of a sample that lies inside the image.
+        """
+        cells = self.context_projection(context.flatten(1, 2)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        if late:
+            keys = tokens
+            biases = torch.matmul(cells, self.key_projection.bias.view(self.heads, -1, 1)).transpose(-1, -2)
+            cells = torch.matmul(cells, self.key_projection.weight.unflatten(0, (self.heads, -1)))
+            return self._patch_logits(x, y, cells, keys, biases)
+        keys = tokens.projected(self.key_projection, self.heads)
+        if torch.jit.is_tracing() or torch.is_grad_enabled():
+            return self._patch_logits(x, y, cells, keys)
+        chunks = zip(*(argument.split(self.chunk) for argument in (x, y, cells)), strict=True)
+        return torch.cat([self._patch_logits(*chunk, keys) for chunk in chunks])
+
+    def _patch_logits(self, x: Tensor, y: Tensor, cells: Tensor, keys: Sampler, biases: Tensor | None = None) -> Tensor:
+        """Compare key patches at x, y [N,heads,L,P] with context cells [N,heads,9,d], biases [N,heads,1,9]."""
+        across, down = x + self.key_patch[:, 0], y + self.key_patch[:, 1]
+        similarity = torch.matmul(keys.patches(across, down), cells.transpose(-1, -2))
         if biases is not None:
-            inside = coverage(across, down, self.levels).reshape(*x.shape[:2], -1, 1)
-            similarity = similarity + inside * biases.unsqueeze(2)
+            similarity = similarity + coverage(across, down, self.levels).reshape(*x.shape[:2], -1, 1) * biases
         return self.patch_similarity(similarity.view(*x.shape, PATCH**4)).squeeze(-1)
 
-    def _key_patch(self, position: Tensor, axis: int) -> Tensor:
-        """Return the three positions [...,3] of a key patch along one axis (0 is x) around [N,heads,L,P] positions."""
-        steps = torch.arange(PATCH, dtype=position.dtype, device=position.device) - PATCH // 2
-        spacing = torch.ones_like(self.levels.width_height(position)[:, axis])
-        if self.corner_aligned_key_patch:
-            size = self.levels.width_height(position)[:, axis]
-            spacing = size / (size - 1.0)
-        return position.unsqueeze(-1) + steps * spacing[:, None, None]
-
-    def _values(
-        self, x: Tensor, y: Tensor, attention: Tensor, tokens: Tensor, form: Form, projection: Projection
-    ) -> Tensor:
+    def _values(self, x: Tensor, y: Tensor, attention: Tensor, tokens: Sampler, late: bool) -> Tensor:
         """Return the attention-weighted values [N,heads,d] at x, y [N,heads,L,P]."""
-        if projection == "dense":
-            values = self.value_projection(tokens).view(tokens.shape[0], self.heads, -1)
-            return weighted_sum(values, x, y, attention, self.levels, form)
-        mixed = weighted_sum(tokens.unsqueeze(1), x, y, attention, self.levels, form)
-        weight = self.value_projection.weight.view(self.heads, -1, tokens.shape[1])
-        projected = torch.matmul(mixed.transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
-        inside = coverage(x.unsqueeze(-1), y.unsqueeze(-1), self.levels).view(attention.shape)
-        return projected + self.value_projection.bias.view(self.heads, -1) * (attention * inside).flatten(2).sum(
-            -1, keepdim=True
-        )
+        if not late:
+            return tokens.projected(self.value_projection, self.heads).weighted_sum(x, y, attention)
+        mixed = tokens.weighted_sum(x, y, attention).transpose(0, 1)
+        weight = self.value_projection.weight.unflatten(0, (self.heads, -1))
+        values = torch.matmul(mixed, weight.transpose(1, 2)).transpose(0, 1)
+        inside = coverage(x.unsqueeze(0), y.unsqueeze(0), self.levels).view(attention.shape)
+        mass = (attention * inside).flatten(2).sum(-1, keepdim=True)
+        return values + self.value_projection.bias.unflatten(0, (self.heads, -1)) * mass
+
+
+def key_patch_offsets(levels: Levels, corner_aligned: bool) -> Tensor:
+    """Return the offsets -1, 0, 1 times the cell spacing of every axis and level, in level pixels, [3,2,1,1,L,1]."""
+    spacing = torch.ones_like(levels.width_height)
+    if corner_aligned:
+        spacing = levels.width_height / (levels.width_height - 1.0)
+    steps = torch.arange(PATCH, dtype=spacing.dtype) - PATCH // 2
+    return steps.view(-1, 1, 1, 1, 1, 1) * spacing.t()[:, None, None, :, None]
 
 
 class AutomaticPositionUpdate(nn.Module):
     """APU: the logits of CCA also weigh the sampling offsets into a change of position (spec section 5, step 3)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         self.divides_by_swapped_size = config.position_update_divides_by_swapped_size
-        self.levels = Levels(config.level_sizes)
+        self.levels = levels
         samples = config.heads * config.levels * config.sampling_points
         self.weights = nn.Sequential(
             MLP(samples, config.hidden_dim, config.hidden_dim, final_activation=True),
@@ -145,7 +131,7 @@ class AutomaticPositionUpdate(nn.Module):
     def forward(self, logits: Tensor, offsets: Tensor) -> Tensor:
         """Return the position change [N,2], in units of the image, from logits and offsets of CCA."""
         weight = self.weights(logits.flatten(1)).softmax(-1).view(logits.shape)
-        size = self.levels.width_height(offsets)
+        size = self.levels.width_height
         if self.divides_by_swapped_size:
             size = size.flip(-1)
-        return (weight.unsqueeze(-1) * offsets / size[:, None]).flatten(1, 3).sum(1)
+        return (weight.unsqueeze(1) * offsets / size.t()[:, None, :, None]).flatten(2).sum(-1)

@@ -144,6 +144,9 @@ def convert_weights(
         tensor = official[source]
         if part is not None:
             tensor = tensor.tensor_split(3)[part]
+        if ".sampling_offsets." in name:
+            # Official order of rows: head, level, point, axis. Ours has the axis first.
+            tensor = torch.cat((tensor[0::2], tensor[1::2]))
         if tensor.shape != expected[name].shape:
             raise ModelFileError(
                 f"{source} in the checkpoint gives shape {tuple(tensor.shape)} for {name}, "

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taptr_ros.model.cca import AutomaticPositionUpdate, ContextAwareCrossAttention, Projection
+from taptr_ros.model.cca import AutomaticPositionUpdate, ContextAwareCrossAttention, LateProjection
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.layers import MLP, FeedForward, SineEmbedding, inverse_sigmoid
-from taptr_ros.model.sampling import Form
+from taptr_ros.model.sampling import Form, Levels, Sampler, sampler
 from taptr_ros.model.vlta import VisibilityAwareLongTemporalAttention
 
 VISIBILITY_CLASSES = 3
@@ -96,14 +96,14 @@ class SelfAttention(nn.Module):
 class DecoderLayer(nn.Module):
     """One refinement of content and position."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim = config.hidden_dim
         self.temporal_attention = VisibilityAwareLongTemporalAttention(config)
         self.temporal_norm = nn.LayerNorm(dim)
-        self.cross_attention = ContextAwareCrossAttention(config)
+        self.cross_attention = ContextAwareCrossAttention(config, levels)
         self.cross_norm = nn.LayerNorm(dim)
-        self.position_update = AutomaticPositionUpdate(config)
+        self.position_update = AutomaticPositionUpdate(config, levels)
         self.self_attention: SelfAttention | None = None
         if config.self_attention:
             self.updated_position_head = MLP(4 * config.sine_features, dim, dim)
@@ -117,10 +117,9 @@ class DecoderLayer(nn.Module):
         query_position: Tensor,
         reference: Tensor,
         tracks: DecoderInput,
-        tokens: Tensor,
+        tokens: Sampler,
         sine: SineEmbedding,
-        form: Form,
-        projection: Projection,
+        late: LateProjection,
     ) -> tuple[Tensor, Tensor]:
         """Refine content `x` [N,D] at the boxes `reference` [N,4]; returns it and the boxes after APU."""
         attended = self.temporal_attention(
@@ -128,7 +127,7 @@ class DecoderLayer(nn.Module):
         )
         x = self.temporal_norm(x + attended)
         attended, logits, offsets = self.cross_attention(
-            x + query_position, reference[:, :2], tracks.context, tokens, form, projection
+            x + query_position, reference[:, :2], tracks.context, tokens, late
         )
         x = self.cross_norm(x + attended)
         position = reference[:, :2]
@@ -144,11 +143,12 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """All layers, the parts they share, and the heads."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim, sine = config.hidden_dim, config.sine_features
+        self.levels = levels
         self.box_clamped_twice = config.box_clamped_twice
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, levels) for _ in range(config.decoder_layers))
         self.sine = SineEmbedding(sine)
         self.query_position_head = MLP(4 * sine, dim, dim)
         self.content_updater = MLP(2 * dim, dim, dim)
@@ -156,8 +156,9 @@ class Decoder(nn.Module):
         self.box_heads = nn.ModuleList(MLP(dim, dim, dim, 4) for _ in range(config.decoder_layers))
         self.class_heads = nn.ModuleList(nn.Linear(dim, VISIBILITY_CLASSES) for _ in range(config.decoder_layers))
 
-    def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form, projection: Projection) -> DecoderOutput:
+    def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form, late: LateProjection) -> DecoderOutput:
         """Find the tracks in the frame with image tokens [S,D]."""
+        source = sampler(tokens.unsqueeze(1), self.levels, form)
         updated = tracks.updated.unsqueeze(-1)
         x = tracks.content
         reference = tracks.state.sigmoid()
@@ -165,7 +166,7 @@ class Decoder(nn.Module):
         for layer, box_head in zip(self.layers, self.box_heads, strict=True):
             before = reference
             query_position = self.query_position_head(self.sine(reference))
-            x, reference = layer(x, query_position, reference, tracks, tokens, self.sine, form, projection)
+            x, reference = layer(x, query_position, reference, tracks, source, self.sine, late)
             # A frozen row's position is the same before and after, so its change is zero.
             change = reference[:, :2] - before[:, :2]
             fused = self.position_change_fuser(torch.cat((x, self.sine(change)), dim=-1))

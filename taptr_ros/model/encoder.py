@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from taptr_ros.model.config import GROUP_NORM_GROUPS, ModelConfig
 from taptr_ros.model.layers import FeedForward, interleaved_sine, sine_frequencies
-from taptr_ros.model.sampling import Form, Levels, weighted_sum
+from taptr_ros.model.sampling import Form, Levels, Sampler, sampler
 
 
 class DeformableSelfAttention(nn.Module):
@@ -26,15 +26,13 @@ class DeformableSelfAttention(nn.Module):
         """Project tokens [S,D] to values [S,heads,D/heads]."""
         return self.value_projection(tokens).view(tokens.shape[0], self.heads, -1)
 
-    def forward(self, query: Tensor, reference: Tensor, values: Tensor, levels: Levels, form: Form) -> Tensor:
-        """Attend from queries [N,D] with reference positions [N,L,2], in pixels of each level, to the values."""
+    def forward(self, query: Tensor, reference: Tensor, values: Sampler) -> Tensor:
+        """Attend from queries [N,D] with reference positions [N,2,L], in pixels of each level, to the values."""
         count = query.shape[0]
-        offsets = self.sampling_offsets(query).view(count, self.heads, self.levels, self.points, 2)
+        offsets = self.sampling_offsets(query).view(count, 2, self.heads, self.levels, self.points)
         weights = self.attention_weights(query).view(count, self.heads, -1).softmax(-1)
-        position = reference[:, None, :, None] + offsets
-        sampled = weighted_sum(
-            values, position[..., 0], position[..., 1], weights.view(offsets.shape[:-1]), levels, form
-        )
+        x, y = (reference[:, :, None, :, None] + offsets).unbind(1)
+        sampled = values.weighted_sum(x, y, weights.view(x.shape))
         return self.output_projection(sampled.flatten(1))
 
 
@@ -51,11 +49,11 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.hidden_dim, config.feedforward_dim)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels, form: Form) -> Tensor:
-        """Refine tokens [S,D] with position embedding [S,D] and reference positions [S,L,2]."""
-        values = self.attention.values(tokens)
+        """Refine tokens [S,D] with position embedding [S,D] and reference positions [S,2,L]."""
+        values = sampler(self.attention.values(tokens), levels, form)
 
         def refine(part: Tensor, part_position: Tensor, part_reference: Tensor) -> Tensor:
-            attended = self.attention(part + part_position, part_reference, values, levels, form)
+            attended = self.attention(part + part_position, part_reference, values)
             return self.feed_forward(self.norm(part + attended))
 
         if form == "grid":
@@ -70,10 +68,10 @@ class Encoder(nn.Module):
     position: Tensor
     reference: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim = config.hidden_dim
-        self.levels = Levels(config.level_sizes)
+        self.levels = levels
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, dim, kernel_size=1), nn.GroupNorm(GROUP_NORM_GROUPS, dim))
             for channels in config.stage_channels
@@ -114,10 +112,10 @@ def position_encoding(levels: Levels, dim: int) -> Tensor:
 
 
 def reference_positions(levels: Levels) -> Tensor:
-    """Return where every token lies on every level, [S,L,2] (x, y) in pixels of that level (spec section 3)."""
+    """Return where every token lies on every level, [S,2,L] (x, y first) in pixels of that level (spec section 3)."""
     centres = []
     for height, width in levels.sizes:
         y, x = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
         centres.append(torch.stack((x, y), dim=-1).flatten(0, 1))
     centre = torch.cat(centres)
-    return centre[:, None] * levels.width_height(centre) - 0.5
+    return centre[:, :, None] * levels.width_height.t() - 0.5

@@ -33,9 +33,7 @@ def candidate_places(side: int) -> NDArray[np.float32]:
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
-def match_globally(
-    query_context: NDArray[np.float32], candidate_context: NDArray[np.float32], side: int
-) -> Matches:
+def match_globally(query_context: NDArray[np.float32], candidate_context: NDArray[np.float32], side: int) -> Matches:
     """Match query contexts [N,3,3,D] against those at `candidate_places(side)`, [side * side,3,3,D].
 
     The similarity of two patches is the cosine over all nine cells, after subtracting the frame's mean feature: what

@@ -57,7 +57,7 @@ class MLP(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x)
             if index < last or self.final_activation:
-                x = torch.relu(x)
+                x = torch.relu_(x)
         return x
 
 

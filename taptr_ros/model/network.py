@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from taptr_ros.model.backbone import Backbone
-from taptr_ros.model.cca import PATCH, Projection
+from taptr_ros.model.cca import PATCH, LateProjection
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.decoder import VISIBLE_CLASS, Decoder, DecoderInput, DecoderOutput
 from taptr_ros.model.encoder import Encoder
 from taptr_ros.model.layers import inverse_sigmoid
-from taptr_ros.model.sampling import Form, Levels, patches
+from taptr_ros.model.sampling import Form, Levels, sampler
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -35,9 +35,9 @@ class TaptrNetwork(nn.Module):
         self.register_buffer("mean", 255.0 * torch.tensor(IMAGE_MEAN), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(IMAGE_STD), persistent=False)
         self.backbone = Backbone(config)
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, self.levels)
         self.query_initializer = nn.Linear(config.levels * config.hidden_dim, config.hidden_dim)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(config, self.levels)
 
     def encode(self, image: Tensor) -> Tensor:
         """Map an RGB image [height,width,3], 0..255, of the configured size to tokens [S,D]."""
@@ -49,21 +49,21 @@ class TaptrNetwork(nn.Module):
 
         Returns content [N,D], context [N,3,3,D] (x offset first) and the initial state [N,4].
         """
-        size = self.levels.width_height(xy)
+        size = self.levels.width_height
         last = size - 1.0
         centre = xy[:, None] * last if self.config.corner_aligned_coordinates else xy[:, None] * size - 0.5
         steps = torch.arange(PATCH, dtype=xy.dtype, device=xy.device) - PATCH // 2
-        cells = (centre.unsqueeze(-1) + steps).clamp(min=0.0)
-        cells = torch.minimum(cells, last.unsqueeze(-1))[:, None, :, None]
-        sampled = patches(tokens.unsqueeze(1), cells[..., 0, :], cells[..., 1, :], self.levels, self.form)
+        cells = torch.minimum((centre + steps.view(-1, 1, 1, 1)).clamp(min=0.0), last)
+        x, y = cells[:, :, None, :, None].unbind(-1)
+        sampled = sampler(tokens.unsqueeze(1), self.levels, self.form).patches(x, y)
         per_cell = sampled.view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1).permute(0, 2, 3, 1, 4).flatten(3)
         context = self.query_initializer(per_cell)
         box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))
         return context[:, PATCH // 2, PATCH // 2], context, box
 
-    def decode(self, tokens: Tensor, tracks: DecoderInput, projection: Projection = "dense") -> DecoderOutput:
+    def decode(self, tokens: Tensor, tracks: DecoderInput, late: LateProjection = LateProjection()) -> DecoderOutput:
         """Find the tracks in the frame with image tokens [S,D] (spec section 5)."""
-        return self.decoder(tokens, tracks, self.form, projection)
+        return self.decoder(tokens, tracks, self.form, late)
 
     @staticmethod
     def position_and_visibility(output: DecoderOutput) -> tuple[Tensor, Tensor]:

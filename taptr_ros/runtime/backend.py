@@ -87,7 +87,7 @@ class TrackArrays:
 
     def __init__(self, arrays: ArrayFactory, info: BackendInfo, capacity: int, slots: int) -> None:
         depth = info.content_dim
-        self._arrays = arrays
+        self.factory = arrays
         self._half = depth // 2
         self.capacity = capacity
         self.slots = slots
@@ -117,12 +117,12 @@ class TrackArrays:
 
         `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
         """
-        cos, sin = self._arrays.from_numpy(rotary_phase(frame, 2 * self._half))
+        cos, sin = self.factory.from_numpy(rotary_phase(frame, 2 * self._half))
         even, odd = content[:, 0::2], content[:, 1::2]
         self.keys[rows, slots, : self._half] = even * cos + odd * sin
         self.keys[rows, slots, self._half :] = odd * cos - even * sin
         self.values[rows, slots] = content
-        self.weights[rows, slots] = self._arrays.from_numpy(weight)
+        self.weights[rows, slots] = self.factory.from_numpy(weight)
 
     def copy_row(self, row: int, source: TrackArrays, source_row: int) -> None:
         """Copy everything of one track from a row of `source` (which may be self) to `row`.
@@ -147,6 +147,9 @@ class ArrayFactory(Protocol):
     def from_numpy(self, array: NDArray[Any]) -> Array:
         """Return `array` as float32 of the backend's kind."""
 
+    def to_numpy(self, array: Array) -> NDArray[np.float32]:
+        """Return an array of the backend's kind as numpy float32, on the host."""
+
 
 class NumpyArrays:
     """`ArrayFactory` of the backends whose arrays are plain numpy."""
@@ -157,6 +160,10 @@ class NumpyArrays:
 
     def from_numpy(self, array: NDArray[Any]) -> Array:
         """Return `array` as float32."""
+        return np.asarray(array, np.float32)
+
+    def to_numpy(self, array: Array) -> NDArray[np.float32]:
+        """Return `array`, which is numpy already."""
         return np.asarray(array, np.float32)
 
 

@@ -1,0 +1,139 @@
+"""Bilinear sampling on a CPU: every sample is a weighted sum of four rows of one zero-padded token table.
+
+`embedding_bag` reads and sums the rows in one vectorised kernel, so what is left to do well is to compute 4 row indices
+and 4 weights per sample. Padding every level with a border of zeros removes all bounds checks, and index arithmetic in
+float32 (exact below 2^24) keeps the number of passes over memory small.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PaddedLayout:
+    """Where each level lies in a table whose levels have a border of one zero token."""
+
+    def __init__(self, sizes: tuple[tuple[int, int], ...]) -> None:
+        """`sizes` are (height, width) of each level, finest first."""
+        self.sizes = sizes
+        self.starts = []
+        rows = 0
+        for height, width in sizes:
+            self.starts.append(rows)
+            rows += (height + 2) * (width + 2)
+        # A position on the far border has a neighbour of weight 0 beyond it, which must still be a row of the table.
+        self.rows = rows + sizes[-1][1] + 3
+
+    @functools.cached_property
+    def padding(self) -> Tensor:
+        """Indices of the table's rows of zeros."""
+        inside = self.table(torch.ones(sum(height * width for height, width in self.sizes), 1, 1))
+        return torch.nonzero(inside.flatten() == 0.0).flatten()
+
+    def table(self, tokens: Tensor) -> Tensor:
+        """Copy tokens [S,G,d] into a padded table [rows,G,d]."""
+        groups, depth = tokens.shape[1:]
+        table = tokens.new_zeros(self.rows, groups, depth)
+        first = 0
+        for (height, width), start in zip(self.sizes, self.starts, strict=True):
+            padded = table[start : start + (height + 2) * (width + 2)].view(height + 2, width + 2, groups, depth)
+            padded[1:-1, 1:-1] = tokens[first : first + height * width].view(height, width, groups, depth)
+            first += height * width
+        return table
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - a layout lives as long as its network
+    def constants(self, points: int, position_groups: int, groups: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Return what index arithmetic needs, each broadcastable to [position_groups, L*points].
+
+        They are the level's width and height, the table rows from one line to the next, and the table row of a level's
+        first pixel, for tables of `groups` groups.
+        """
+
+        def per_location(numbers: list[int]) -> Tensor:
+            return torch.tensor(numbers, dtype=dtype).repeat_interleave(points)
+
+        widths = [width for _, width in self.sizes]
+        line = per_location([(width + 2) * groups for width in widths])
+        first = per_location([(start + width + 3) * groups for start, width in zip(self.starts, widths, strict=True)])
+        if groups > 1:
+            first = first + torch.arange(position_groups, dtype=dtype).unsqueeze(-1)
+        return per_location(widths), per_location([height for height, _ in self.sizes]), line, first
+
+
+class GatherSampler:
+    """`taptr_ros.model.sampling.Sampler` by gathering rows of a padded table."""
+
+    def __init__(self, table: Tensor, layout: PaddedLayout) -> None:
+        """`table` is [rows,G,d] in the layout."""
+        self.layout = layout
+        self.groups, self.depth = table.shape[1:]
+        self.table = table.flatten(0, 1)
+
+    @classmethod
+    def of(cls, tokens: Tensor, layout: PaddedLayout) -> GatherSampler:
+        """Make tokens [S,G,d] ready for sampling."""
+        return cls(layout.table(tokens), layout)
+
+    def projected(self, projection: nn.Linear, groups: int) -> GatherSampler:
+        """See `taptr_ros.model.sampling.Sampler`."""
+        table = projection(self.table)
+        table[self.layout.padding] = 0.0
+        return GatherSampler(table.unflatten(1, (groups, -1)), self.layout)
+
+    def weighted_sum(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """See `taptr_ros.model.sampling.Sampler`."""
+        count, position_groups, _, points = x.shape
+        width, height, line, first = self.layout.constants(points, position_groups, self.groups, x.dtype)
+        x_lower, right = _neighbours(x.flatten(2), width)
+        y_lower, below = _neighbours(y.flatten(2), height)
+        index = (y_lower * line).add_(x_lower, alpha=self.groups).add_(first).to(torch.int32)
+        step = torch.full_like(line, self.groups)
+        corners = torch.stack((torch.zeros_like(line), step, line, line + step)).to(torch.int32)
+        weight = weight.flatten(2)
+        lower = weight * below
+        upper = weight - lower
+        lower_right, upper_right = lower * right, upper * right
+        weights = torch.stack((upper - upper_right, upper_right, lower - lower_right, lower_right), dim=2)
+        index = index.unsqueeze(2) + corners
+        summed = self._sum_rows(index.view(count * position_groups, -1), weights.view(count * position_groups, -1))
+        return summed.view(count, position_groups, self.depth)
+
+    def patches(self, x: Tensor, y: Tensor) -> Tensor:
+        """See `taptr_ros.model.sampling.Sampler`."""
+        count, position_groups, _, points = x.shape[1:]
+        width, height, line, first = self.layout.constants(points, position_groups, self.groups, x.dtype)
+        x_lower, right = _neighbours(x.flatten(3), width)
+        y_lower, below = _neighbours(y.flatten(3), height)
+        x_index = (x_lower * self.groups).add_(first)
+        y_index = y_lower * line
+        # [I,2,K] and [J,2,K]: the two neighbours on each axis of K sampling locations.
+        x_index = torch.stack((x_index, x_index + self.groups), dim=1).to(torch.int32).flatten(2)
+        y_index = torch.stack((y_index, y_index + line), dim=1).to(torch.int32).flatten(2)
+        x_weight = torch.stack((1.0 - right, right), dim=1).flatten(2)
+        y_weight = torch.stack((1.0 - below, below), dim=1).flatten(2)
+        index = x_index[:, None, None] + y_index[None, :, :, None]
+        weight = x_weight[:, None, None] * y_weight[None, :, :, None]
+        # Locations vary fastest so far, which vectorises; the kernel wants the four corners of a sample side by side.
+        locations = index.shape[-1]
+        sampled = self._sum_rows(
+            index.view(-1, locations).t().reshape(-1, 4), weight.view(-1, locations).t().reshape(-1, 4)
+        )
+        return sampled.view(count, position_groups, -1, self.depth)
+
+    def _sum_rows(self, index: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted sums [B,d] of table rows; index, int32, and weight are [B,K]."""
+        return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=weight)
+
+
+def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the lower neighbour's index and the upper neighbour's weight for positions [...,L*P] on one axis.
+
+    Positions further out than the border of zeros are moved onto it, where they still sample nothing but zeros.
+    """
+    position = torch.minimum(position, size).clamp_(min=-1.0)
+    lower = position.floor()
+    return lower, position.sub_(lower)

@@ -1,0 +1,174 @@
+"""The network in PyTorch, on a CPU or a CUDA device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
+from taptr_ros.model.cca import LateProjection
+from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.decoder import DecoderInput
+from taptr_ros.model.network import TaptrNetwork
+from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
+from taptr_ros.runtime.images import fit_image
+
+LATE_KEYS_UP_TO = 10
+"""Tracks up to which a CPU projects keys faster where they are sampled than on all tokens. For values it always does."""
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Names of the types in which the network can compute; memory and positions are float32 in both."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchArrays:
+    """`ArrayFactory` of torch tensors on one device."""
+
+    device: torch.device
+
+    def zeros(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a float32 tensor of zeros."""
+        return torch.zeros(shape, device=self.device)
+
+    def from_numpy(self, array: NDArray[Any]) -> Tensor:
+        """Return `array` as a float32 tensor on the device."""
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+
+    def to_numpy(self, array: Tensor) -> NDArray[np.float32]:
+        """Return a tensor as numpy float32, on the host."""
+        return array.float().numpy(force=True)
+
+
+class TorchBackend:
+    """`Backend` that runs `TaptrNetwork`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        """Build the network of `config` and load `weights` (name to array); without them they are random.
+
+        `device` is "cpu", "cuda" or "cuda:INDEX"; `precision` is "float32" or "bfloat16" (autocast).
+        Raises `ModelFileError` if the weights do not fit the configuration, `BackendUnavailableError` if the device is
+        absent, and `InvalidConfigError` for an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise InvalidConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        self._device = _find_device(device)
+        self._precision = PRECISIONS[precision]
+        network = TaptrNetwork(config, form="gather" if self._device.type == "cpu" else "grid")
+        if weights is not None:
+            _load_weights(network, weights)
+        self._network = network.to(self._device).prepare_for_inference()
+        self._arrays = TorchArrays(self._device)
+        self._info = BackendInfo(
+            model=config.name,
+            backend="torch",
+            device=str(self._device),
+            height=config.height,
+            width=config.width,
+            content_dim=config.hidden_dim,
+            state_dim=4,
+            visible_threshold=config.visible_threshold,
+            corner_aligned_coordinates=config.corner_aligned_coordinates,
+            self_attention=config.self_attention,
+            starting_queries_join_decoder=config.starting_queries_join_decoder,
+        )
+
+    @property
+    def info(self) -> BackendInfo:
+        """Constants of the loaded model."""
+        return self._info
+
+    def allocate(self, capacity: int, slots: int) -> TrackArrays:
+        """Return empty track arrays on the device."""
+        return TrackArrays(self._arrays, self._info, capacity, slots)
+
+    def encode(self, image: NDArray[np.uint8]) -> Tensor:
+        """Compute the tokens [S,D] of an image, uint8 [H,W,3] RGB."""
+        fitted = fit_image(image, self._info.height, self._info.width)
+        with self._inference():
+            return self._network.encode(torch.from_numpy(fitted).to(self._device)).float()
+
+    def init_queries(self, features: Tensor, xy: NDArray[np.float32]) -> QueryArrays:
+        """Sample content and context of new points at unit coordinates `xy` [N,2]."""
+        with self._inference():
+            content, context, state = self._network.init_queries(features, self._arrays.from_numpy(xy))
+        return QueryArrays(content.float(), context.float(), state)
+
+    def decode(
+        self,
+        features: Tensor,
+        previous_features: Tensor | None,
+        tracks: TrackArrays,
+        rows: int,
+        slots: int,
+        updated: NDArray[np.bool_],
+        frame: int,
+    ) -> Decoded:
+        """Move the tracks in rows 0..rows-1 to this frame; `previous_features` are not needed."""
+        on_cpu = self._device.type == "cpu"
+        late = LateProjection(keys=on_cpu and rows <= LATE_KEYS_UP_TO, values=on_cpu)
+        inputs = DecoderInput(
+            content=tracks.content[:rows],
+            context=tracks.context[:rows],
+            state=tracks.state[:rows],
+            keys=tracks.keys[:rows, :slots],
+            values=tracks.values[:rows, :slots],
+            weights=tracks.weights[:rows, :slots],
+            phase=self._arrays.from_numpy(rotary_phase(frame, self._info.content_dim)),
+            updated=torch.as_tensor(updated, device=self._device),
+        )
+        with self._inference():
+            output = self._network.decode(features, inputs, late)
+            xy, visibility = self._network.position_and_visibility(output)
+        return Decoded(
+            xy=xy.float().numpy(force=True),
+            visibility=visibility.float().numpy(force=True),
+            state=output.state.float(),
+            content=output.content.float(),
+        )
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Compute without gradients, in the chosen precision."""
+        reduced = self._precision is not torch.float32
+        with torch.inference_mode(), torch.autocast(self._device.type, self._precision, enabled=reduced):
+            yield
+
+
+def _find_device(name: str) -> torch.device:
+    """Return the device called `name`, if this machine has it."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidConfigError(f"device is {name!r}; give cpu, cuda or cuda:INDEX.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackendUnavailableError(
+            f"Device {name} was asked for but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+            "use --device cpu or install a CUDA build of PyTorch."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidConfigError(f"device is {name!r}; give cpu, cuda or cuda:INDEX.")
+    return device
+
+
+def _load_weights(network: TaptrNetwork, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Put `weights` into the network; every name and shape must fit."""
+    try:
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except RuntimeError as error:
+        details = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"The model's config does not match its weights ({details}); convert it again.") from error
