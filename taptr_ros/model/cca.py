@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.gather import GatherSampler
 from taptr_ros.model.layers import MLP
 from taptr_ros.model.sampling import Levels, Sampler, coverage
 
@@ -32,7 +33,7 @@ class ContextAwareCrossAttention(nn.Module):
     """CCA: attention from N points to the image tokens by the similarity of whole patches."""
 
     chunk = 32
-    """Points whose key patches are compared at once in inference, so that they stay in the processor's cache."""
+    """Points whose key patches are gathered and compared at once, so that they stay in the processor's cache."""
 
     key_patch: Tensor
     """Offsets of a key patch's cells on each axis, in level pixels: [3,2,1,1,L,1]."""
@@ -81,7 +82,7 @@ class ContextAwareCrossAttention(nn.Module):
             cells = torch.matmul(cells, self.key_projection.weight.unflatten(0, (self.heads, -1)))
             return self._patch_logits(x, y, cells, keys, biases)
         keys = tokens.projected(self.key_projection, self.heads)
-        if torch.jit.is_tracing() or torch.is_grad_enabled():
+        if not isinstance(keys, GatherSampler):
             return self._patch_logits(x, y, cells, keys)
         chunks = zip(*(argument.split(self.chunk) for argument in (x, y, cells)), strict=True)
         return torch.cat([self._patch_logits(*chunk, keys) for chunk in chunks])
@@ -89,7 +90,7 @@ class ContextAwareCrossAttention(nn.Module):
     def _patch_logits(self, x: Tensor, y: Tensor, cells: Tensor, keys: Sampler, biases: Tensor | None = None) -> Tensor:
         """Compare key patches at x, y [N,heads,L,P] with context cells [N,heads,9,d], biases [N,heads,1,9]."""
         across, down = x + self.key_patch[:, 0], y + self.key_patch[:, 1]
-        similarity = torch.matmul(keys.patches(across, down), cells.transpose(-1, -2))
+        similarity = keys.similarity(across, down, cells)
         if biases is not None:
             similarity = similarity + coverage(across, down, self.levels).reshape(*x.shape[:2], -1, 1) * biases
         return self.patch_similarity(similarity.view(*x.shape, PATCH**4)).squeeze(-1)

@@ -158,7 +158,7 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form, late: LateProjection) -> DecoderOutput:
         """Find the tracks in the frame with image tokens [S,D]."""
-        source = sampler(tokens.unsqueeze(1), self.levels, form)
+        source = sampler(tokens, self.levels, form)
         updated = tracks.updated.unsqueeze(-1)
         x = tracks.content
         reference = tracks.state.sigmoid()

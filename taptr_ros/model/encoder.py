@@ -22,9 +22,9 @@ class DeformableSelfAttention(nn.Module):
         self.value_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.output_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
 
-    def values(self, tokens: Tensor) -> Tensor:
-        """Project tokens [S,D] to values [S,heads,D/heads]."""
-        return self.value_projection(tokens).view(tokens.shape[0], self.heads, -1)
+    def values(self, tokens: Tensor, levels: Levels, form: Form) -> Sampler:
+        """Project tokens [S,D] to the values that are sampled."""
+        return sampler(tokens, levels, form).projected(self.value_projection, self.heads)
 
     def forward(self, query: Tensor, reference: Tensor, values: Sampler) -> Tensor:
         """Attend from queries [N,D] with reference positions [N,2,L], in pixels of each level, to the values."""
@@ -50,7 +50,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels, form: Form) -> Tensor:
         """Refine tokens [S,D] with position embedding [S,D] and reference positions [S,2,L]."""
-        values = sampler(self.attention.values(tokens), levels, form)
+        values = self.attention.values(tokens, levels, form)
 
         def refine(part: Tensor, part_position: Tensor, part_reference: Tensor) -> Tensor:
             attended = self.attention(part + part_position, part_reference, values)

@@ -31,17 +31,16 @@ class PaddedLayout:
     @functools.cached_property
     def padding(self) -> Tensor:
         """Indices of the table's rows of zeros."""
-        inside = self.table(torch.ones(sum(height * width for height, width in self.sizes), 1, 1))
+        inside = self.table(torch.ones(sum(height * width for height, width in self.sizes), 1))
         return torch.nonzero(inside.flatten() == 0.0).flatten()
 
     def table(self, tokens: Tensor) -> Tensor:
-        """Copy tokens [S,G,d] into a padded table [rows,G,d]."""
-        groups, depth = tokens.shape[1:]
-        table = tokens.new_zeros(self.rows, groups, depth)
+        """Copy tokens [S,D] into a padded table [rows,D]."""
+        table = tokens.new_zeros(self.rows, tokens.shape[1])
         first = 0
         for (height, width), start in zip(self.sizes, self.starts, strict=True):
-            padded = table[start : start + (height + 2) * (width + 2)].view(height + 2, width + 2, groups, depth)
-            padded[1:-1, 1:-1] = tokens[first : first + height * width].view(height, width, groups, depth)
+            padded = table[start : start + (height + 2) * (width + 2)].view(height + 2, width + 2, -1)
+            padded[1:-1, 1:-1] = tokens[first : first + height * width].view(height, width, -1)
             first += height * width
         return table
 
@@ -72,11 +71,6 @@ class GatherSampler:
         self.layout = layout
         self.groups, self.depth = table.shape[1:]
         self.table = table.flatten(0, 1)
-
-    @classmethod
-    def of(cls, tokens: Tensor, layout: PaddedLayout) -> GatherSampler:
-        """Make tokens [S,G,d] ready for sampling."""
-        return cls(layout.table(tokens), layout)
 
     def projected(self, projection: nn.Linear, groups: int) -> GatherSampler:
         """See `taptr_ros.model.sampling.Sampler`."""
@@ -123,6 +117,10 @@ class GatherSampler:
             index.view(-1, locations).t().reshape(-1, 4), weight.view(-1, locations).t().reshape(-1, 4)
         )
         return sampled.view(count, position_groups, -1, self.depth)
+
+    def similarity(self, x: Tensor, y: Tensor, cells: Tensor) -> Tensor:
+        """See `taptr_ros.model.sampling.Sampler`."""
+        return torch.matmul(self.patches(x, y), cells.transpose(-1, -2))
 
     def _sum_rows(self, index: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted sums [B,d] of table rows; index, int32, and weight are [B,K]."""

@@ -55,7 +55,7 @@ class TaptrNetwork(nn.Module):
         steps = torch.arange(PATCH, dtype=xy.dtype, device=xy.device) - PATCH // 2
         cells = torch.minimum((centre + steps.view(-1, 1, 1, 1)).clamp(min=0.0), last)
         x, y = cells[:, :, None, :, None].unbind(-1)
-        sampled = sampler(tokens.unsqueeze(1), self.levels, self.form).patches(x, y)
+        sampled = sampler(tokens, self.levels, self.form).patches(x, y)
         per_cell = sampled.view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1).permute(0, 2, 3, 1, 4).flatten(3)
         context = self.query_initializer(per_cell)
         box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))

@@ -1,6 +1,7 @@
 """Bilinear sampling of multi-level tokens at continuous positions, in two equal forms.
 
-Tokens are [S,G,d]: all levels flattened row-major and concatenated, finest first, with G groups (heads) of d channels.
+Tokens are [S,D]: all levels flattened row-major and concatenated, finest first. Projected ones have G groups (heads) of
+d channels.
 Positions are in pixels of their level, (0,0) being the centre of its first pixel; outside, tokens count as zero. With
 one group of tokens, positions may have any number of groups: all of them then read the whole token.
 
@@ -53,58 +54,70 @@ class Sampler(Protocol):
         Returns [N,G,L*P*I*J,d], x before y in the order of a patch.
         """
 
+    def similarity(self, x: Tensor, y: Tensor, cells: Tensor) -> Tensor:
+        """Return the dot products of `patches(x, y)` with `cells` [N,G,K,d], as [N,G,L*P*I*J,K]."""
+
 
 def sampler(tokens: Tensor, levels: Levels, form: Form) -> Sampler:
-    """Make tokens [S,G,d] ready for sampling in one of the two forms."""
+    """Make tokens [S,D] ready for sampling in one of the two forms, as one group."""
     if form == "gather":
-        return GatherSampler.of(tokens, levels.layout)
-    return GridSampler(tokens, levels)
+        return GatherSampler(levels.layout.table(tokens).unsqueeze(1), levels.layout)
+    return GridSampler(tokens.t().unsqueeze(0), levels)
 
 
 class GridSampler:
-    """`Sampler` by `grid_sample`."""
+    """`Sampler` by `grid_sample`. Channels come first throughout, which spares transposing what was sampled."""
 
-    def __init__(self, tokens: Tensor, levels: Levels) -> None:
-        self.tokens, self.levels = tokens, levels
-        self.groups, self.depth = tokens.shape[1:]
+    def __init__(self, channels: Tensor, levels: Levels) -> None:
+        """`channels` are the tokens as [G,d,S]."""
+        self.channels, self.levels = channels, levels
         self.images = [
-            image.permute(1, 2, 0).reshape(self.groups, self.depth, height, width)
-            for image, (height, width) in zip(tokens.split(levels.counts), levels.sizes, strict=True)
+            image.unflatten(2, size) for image, size in zip(channels.split(levels.counts, 2), levels.sizes, strict=True)
         ]
 
     def projected(self, projection: nn.Linear, groups: int) -> GridSampler:
         """See `Sampler`."""
-        return GridSampler(projection(self.tokens.flatten(1)).unflatten(1, (groups, -1)), self.levels)
+        channels = torch.matmul(projection.weight, self.channels[0]) + projection.bias.unsqueeze(-1)
+        return GridSampler(channels.unflatten(0, (groups, -1)), self.levels)
 
     def weighted_sum(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """See `Sampler`."""
         rows, groups = x.shape[:2]
-        if self.groups == 1:
+        if len(self.channels) == 1:
             x, y, weight = (value.flatten(0, 1).unsqueeze(1) for value in (x, y, weight))
-        summed = (self._sample(x, y) * weight.unsqueeze(2)).sum((-2, -1))
-        return summed.reshape(rows, groups, self.depth)
+        parts = [
+            (self._sample(level, x[:, :, level], y[:, :, level]) * weight[:, :, level].transpose(0, 1).unsqueeze(1)).sum(-1)
+            for level in range(len(self.images))
+        ]
+        return torch.stack(parts).sum(0).permute(2, 0, 1).reshape(rows, groups, -1)
 
     def patches(self, x: Tensor, y: Tensor) -> Tensor:
         """See `Sampler`."""
+        return torch.cat(self._level_patches(x, y), dim=2)
+
+    def similarity(self, x: Tensor, y: Tensor, cells: Tensor) -> Tensor:
+        """See `Sampler`."""
+        cells = cells.transpose(-1, -2)
+        return torch.cat([torch.matmul(patches, cells) for patches in self._level_patches(x, y)], dim=2)
+
+    def _level_patches(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Return the patches of every level, [N,G,P*I*J,d] each."""
         rows, groups = x.shape[1:3]
         across, down = x.shape[0], y.shape[0]
         x = x[:, None].expand(-1, down, *x.shape[1:]).flatten(0, 1).permute(1, 2, 3, 4, 0).flatten(3)
         y = y[None].expand(across, *y.shape).flatten(0, 1).permute(1, 2, 3, 4, 0).flatten(3)
-        if self.groups == 1:
+        if len(self.channels) == 1:
             x, y = (value.flatten(0, 1).unsqueeze(1) for value in (x, y))
-        sampled = self._sample(x, y).permute(0, 1, 3, 4, 2)
-        return sampled.reshape(rows, groups, -1, self.depth)
+        return [
+            self._sample(level, x[:, :, level], y[:, :, level]).permute(2, 0, 3, 1).reshape(rows, groups, x.shape[-1], -1)
+            for level in range(len(self.images))
+        ]
 
-    def _sample(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sample at x, y [N,G,L,P] and return [N,G,d,L,P]."""
-        samples = []
-        for level, image in enumerate(self.images):
-            height, width = image.shape[-2:]
-            unit = ((2.0 * x[:, :, level] + 1.0) / width - 1.0, (2.0 * y[:, :, level] + 1.0) / height - 1.0)
-            grid = torch.stack(unit, -1).transpose(0, 1)
-            sampled = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
-            samples.append(sampled.permute(2, 0, 1, 3))
-        return torch.stack(samples, dim=3)
+    def _sample(self, level: int, x: Tensor, y: Tensor) -> Tensor:
+        """Sample one level at x, y [N,G,K] and return [G,d,N,K]."""
+        height, width = self.levels.sizes[level]
+        grid = torch.stack(((2.0 * x + 1.0) / width - 1.0, (2.0 * y + 1.0) / height - 1.0), -1).transpose(0, 1)
+        return F.grid_sample(self.images[level], grid, "bilinear", "zeros", align_corners=False)
 
 
 def coverage(x: Tensor, y: Tensor, levels: Levels) -> Tensor:

@@ -70,7 +70,7 @@ class TorchBackend:
         self._precision = PRECISIONS[precision]
         network = TaptrNetwork(config, form="gather" if self._device.type == "cpu" else "grid")
         if weights is not None:
-            _load_weights(network, weights)
+            load_weights(network, weights)
         self._network = network.to(self._device).prepare_for_inference()
         self._arrays = TorchArrays(self._device)
         self._info = BackendInfo(
@@ -165,8 +165,11 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
-def _load_weights(network: TaptrNetwork, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Put `weights` into the network; every name and shape must fit."""
+def load_weights(network: TaptrNetwork, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Put `weights` (name to array) into the network.
+
+    Raises `ModelFileError` if a name or a shape does not fit.
+    """
     try:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except RuntimeError as error:

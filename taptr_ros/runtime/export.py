@@ -1,0 +1,183 @@
+"""Export of a model to three ONNX graphs, and the comparison of both sides on real frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from taptr_ros.errors import InvalidConfigError, ModelFileError
+from taptr_ros.model.decoder import DecoderInput
+from taptr_ros.model.files import load_model
+from taptr_ros.model.network import TaptrNetwork
+from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, OPSET, graph_path, write_manifest
+from taptr_ros.runtime.onnx_backend import OnnxBackend
+from taptr_ros.runtime.torch_backend import TorchBackend, load_weights
+
+TOLERANCE = 0.01
+"""Largest difference, in pixels of the network's input, between PyTorch and ONNX Runtime in float32."""
+
+COMPARED_POINTS = 8
+"""The comparison tracks a grid of this many points squared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote, and how well it agrees with PyTorch."""
+
+    folder: Path
+    """Folder of the exported model."""
+    frames: int
+    """Frames compared."""
+    points: int
+    """Points compared in each frame."""
+    largest_pixel_difference: float
+    """Largest distance between the two backends' positions, in pixels of the network's input."""
+    largest_visibility_difference: float
+    """Largest difference between the two backends' visibility probabilities."""
+
+
+def export(
+    model: Path, folder: Path, frames: Sequence[NDArray[np.uint8]], *, size: tuple[int, int] | None = None
+) -> ExportReport:
+    """Export the model file `model` to `folder` and compare the two on `frames`, uint8 [H,W,3] RGB, at least two.
+
+    `size` is the input (height, width) that the graphs are fixed to; None keeps the model's own. Raises `ModelFileError`
+    if the model cannot be read, or if the graphs disagree with it by more than `TOLERANCE` pixels.
+    """
+    if len(frames) < 2:
+        raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; give a longer video.")
+    config, weights = load_model(model)
+    if size is not None:
+        config = dataclasses.replace(config, height=size[0], width=size[1])
+    network = TaptrNetwork(config, form="grid")
+    load_weights(network, weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_graphs(network.prepare_for_inference(), folder)
+    write_manifest(folder, config)
+    report = compare(TorchBackend(config, weights), OnnxBackend(folder), frames, folder)
+    if not report.largest_pixel_difference < TOLERANCE:
+        raise ModelFileError(
+            f"The exported graphs in {folder} differ from PyTorch by {report.largest_pixel_difference:.4f} px, "
+            f"more than {TOLERANCE} px; do not use them, and report this."
+        )
+    return report
+
+
+def write_graphs(network: TaptrNetwork, folder: Path) -> None:
+    """Write the three graphs of a network in its grid form; N and M are dynamic, the image size is fixed."""
+    config = network.config
+    dim, points, slots = config.hidden_dim, 3, 2
+    image = torch.zeros(config.height, config.width, 3)
+    tokens = torch.zeros(sum(height * width for height, width in config.level_sizes), dim)
+    xy = torch.full((points, 2), 0.5)
+    content, context, state = torch.zeros(points, dim), torch.zeros(points, 3, 3, dim), torch.zeros(points, 4)
+    memory = torch.zeros(points, slots, dim)
+    mask = torch.ones(points, dtype=torch.bool)
+    decode_arguments = (
+        *(tokens, content, context, state, memory, memory, torch.ones(points, slots)),
+        *(torch.zeros(2, dim // 2), mask, mask),
+    )
+    per_point = {name: {0: "points"} for name in ("content", "context", "state", "updated", "active", "xy")}
+    per_slot = {name: {0: "points", 1: "slots"} for name in ("keys", "values", "weights")}
+    for name, graph, arguments, inputs, outputs in (
+        ("encode", _Encode(network), (image,), ("image",), ("tokens",)),
+        ("init_queries", _InitQueries(network), (tokens, xy), ("tokens", "xy"), ("content", "context", "state")),
+        ("decode", _Decode(network), decode_arguments, DECODE_INPUTS, DECODE_OUTPUTS),
+    ):
+        with warnings.catch_warnings(), torch.no_grad():
+            # The tracing exporter is deprecated in favour of one that cannot write opset 17, and it warns of every
+            # shape that it takes as a constant: image sizes are constants here.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                graph,
+                arguments,
+                graph_path(folder, name),
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={key: axes for key, axes in {**per_point, **per_slot}.items() if key in inputs},
+            )
+
+
+def compare(reference: Backend, other: Backend, frames: Sequence[NDArray[np.uint8]], folder: Path) -> ExportReport:
+    """Track the same grid of points through `frames` with both backends, each with its own memory."""
+    xy, visibility = follow_grid(reference, frames)
+    other_xy, other_visibility = follow_grid(other, frames)
+    size = np.array([reference.info.width, reference.info.height])
+    return ExportReport(
+        folder=folder,
+        frames=len(frames),
+        points=xy.shape[1],
+        largest_pixel_difference=float(np.linalg.norm((xy - other_xy) * size, axis=-1).max()),
+        largest_visibility_difference=float(np.abs(visibility - other_visibility).max()),
+    )
+
+
+def follow_grid(
+    backend: Backend, frames: Sequence[NDArray[np.uint8]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Track a grid of points that start in the first frame.
+
+    Returns unit coordinates [T-1,N,2] and visibility [T-1,N] in the frames after it.
+    """
+    line = np.linspace(0.1, 0.9, COMPARED_POINTS, dtype=np.float32)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    rows = np.arange(len(grid))
+    tracks = backend.allocate(len(grid), len(frames))
+    previous = backend.encode(frames[0])
+    query = backend.init_queries(previous, grid)
+    tracks.start(rows, query)
+    tracks.remember(rows, np.zeros_like(rows), query.content, np.ones(len(grid), np.float32), frame=0)
+    positions, visibilities = [], []
+    for index, frame in enumerate(frames[1:], start=1):
+        features = backend.encode(frame)
+        decoded = backend.decode(features, previous, tracks, len(grid), index, np.ones(len(grid), bool), index)
+        tracks.state[rows] = decoded.state
+        tracks.remember(rows, np.full_like(rows, index), decoded.content, decoded.visibility, index)
+        positions.append(decoded.xy)
+        visibilities.append(decoded.visibility)
+        previous = features
+    return np.stack(positions), np.stack(visibilities)
+
+
+class _Encode(nn.Module):
+    """The graph of `encode`."""
+
+    def __init__(self, network: TaptrNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network.encode(image)
+
+
+class _InitQueries(nn.Module):
+    """The graph of `init_queries`."""
+
+    def __init__(self, network: TaptrNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.network.init_queries(tokens, xy)
+
+
+class _Decode(nn.Module):
+    """The graph of `decode`."""
+
+    def __init__(self, network: TaptrNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        output = self.network.decode(tokens, DecoderInput(*tracks))
+        return *self.network.position_and_visibility(output), output.state, output.content

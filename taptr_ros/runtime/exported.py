@@ -1,0 +1,97 @@
+"""The folder of an exported model: three ONNX graphs and a manifest with the configuration and their checksums."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from taptr_ros.errors import InvalidConfigError, ModelFileError
+from taptr_ros.model.config import ModelConfig
+
+FORMAT = "taptr_ros onnx 1"
+"""Value of the manifest's `format` entry; the number changes when older readers would misread the folder."""
+
+MANIFEST = "model.json"
+"""Name of the manifest in the folder."""
+
+GRAPHS = ("encode", "init_queries", "decode")
+"""The three functions; each is in a file of that name."""
+
+OPSET = 17
+"""ONNX operator set of the graphs."""
+
+DECODE_INPUTS = (
+    "tokens",
+    "content",
+    "context",
+    "state",
+    "keys",
+    "values",
+    "weights",
+    "phase",
+    "updated",
+    "active",
+)
+"""Inputs of the decode graph, as in `taptr_ros.model.decoder.DecoderInput`."""
+
+DECODE_OUTPUTS = ("xy", "visibility", "next_state", "next_content")
+"""Outputs of the decode graph, as in `taptr_ros.runtime.backend.Decoded`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedModel:
+    """A checked folder."""
+
+    folder: Path
+    config: ModelConfig
+
+    def graph(self, name: str) -> Path:
+        """Return the path of one of `GRAPHS`."""
+        return graph_path(self.folder, name)
+
+
+def graph_path(folder: Path, name: str) -> Path:
+    """Return where a folder keeps the graph called `name`."""
+    return folder / f"{name}.onnx"
+
+
+def write_manifest(folder: Path, config: ModelConfig) -> None:
+    """Write the manifest beside the three graphs that `folder` already holds."""
+    manifest = {
+        "format": FORMAT,
+        "config": json.loads(config.to_json()),
+        "sha256": {name: _checksum(graph_path(folder, name)) for name in GRAPHS},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> ExportedModel:
+    """Read and check an exported model.
+
+    Raises `ModelFileError` if a file is missing, is not what its checksum says, or the manifest cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ModelFileError(f"{folder} holds no exported model ({MANIFEST} is missing); make one with `taptr export`.")
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise ModelFileError(f"{path} has format {manifest['format']!r}, not {FORMAT!r}; export the model again.")
+        config = ModelConfig.from_json(json.dumps(manifest["config"]))
+        checksums = {name: manifest["sha256"][name] for name in GRAPHS}
+    except (ValueError, KeyError, TypeError, InvalidConfigError) as error:
+        raise ModelFileError(f"{path} is not a readable manifest ({error}); export the model again.") from error
+    for name, expected in checksums.items():
+        graph = graph_path(folder, name)
+        if not graph.is_file():
+            raise ModelFileError(f"{graph} is missing; export the model again.")
+        if _checksum(graph) != expected:
+            raise ModelFileError(f"{graph} does not have the checksum in {MANIFEST}; copy or export the model again.")
+    return ExportedModel(folder, config)
+
+
+def _checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,109 @@
+"""Loading a model by name or path into the backend that can run it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
+from taptr_ros.runtime.backend import Backend
+
+LUCAS_KANADE = "lucas_kanade"
+"""Name of the model without weights."""
+
+BACKENDS = ("torch", "onnxruntime", "opencv")
+"""Names that `load_backend` takes for `backend`."""
+
+
+def load_backend(
+    model: str,
+    backend: str | None = None,
+    *,
+    device: str | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    precision: str = "float32",
+) -> Backend:
+    """Load a model.
+
+    Args:
+        model: `lucas_kanade`, the path of a model file (.safetensors), or the path of an exported model's folder.
+        backend: `torch` for a model file, `onnxruntime` for an exported folder, `opencv` for Lucas-Kanade; None
+            chooses by the model.
+        device: cpu, cuda, cuda:INDEX, or (ONNX Runtime) tensorrt; None is cpu.
+        size: input (height, width) that images are stretched to; None takes the model's own.
+        threads: CPU threads; None leaves the library's choice.
+        precision: float32 or bfloat16 (PyTorch only).
+
+    Raises:
+        ModelFileError: the model is missing, damaged, or of a kind that `backend` cannot run.
+        BackendUnavailableError: the backend or the device is not installed here.
+        InvalidConfigError: an option that this backend does not have.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise InvalidConfigError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    if threads is not None and threads < 1:
+        raise InvalidConfigError(f"threads is {threads}; give a positive whole number.")
+    path = Path(model)
+    if model == LUCAS_KANADE:
+        kind, load = "opencv", _load_lucas_kanade
+    elif path.is_dir():
+        kind, load = "onnxruntime", _load_exported
+    else:
+        kind, load = "torch", _load_model_file
+    if backend not in (None, kind):
+        advice = "; make one with `taptr export`" if backend == "onnxruntime" and path.is_file() else ""
+        raise ModelFileError(f"{model} runs on backend {kind}, not on {backend}{advice}.")
+    return load(path, device or "cpu", size, threads, precision)
+
+
+def _load_lucas_kanade(
+    path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
+) -> Backend:
+    import cv2
+
+    from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
+
+    if device != "cpu" or precision != "float32":
+        raise InvalidConfigError("Lucas-Kanade runs on the CPU in float32 only; leave out --device and --precision.")
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    return LucasKanadeBackend(size)
+
+
+def _load_exported(
+    path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
+) -> Backend:
+    from taptr_ros.runtime.onnx_backend import OnnxBackend
+
+    if precision != "float32":
+        raise InvalidConfigError(f"An exported model computes in float32, not {precision}; leave out --precision.")
+    backend = OnnxBackend(path, device=device, threads=threads)
+    own = (backend.info.height, backend.info.width)
+    if size not in (None, own):
+        raise InvalidConfigError(
+            f"{path} was exported for input size {own[0]}x{own[1]}; leave out --size or export again with it."
+        )
+    return backend
+
+
+def _load_model_file(
+    path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
+) -> Backend:
+    from taptr_ros.model.files import load_model
+
+    config, weights = load_model(path)
+    if size is not None:
+        config = dataclasses.replace(config, height=size[0], width=size[1])
+    try:
+        import torch
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{path} needs PyTorch, which is not installed; install taptr_ros[torch], or export the model elsewhere "
+            "and run it with ONNX Runtime."
+        ) from error
+    from taptr_ros.runtime.torch_backend import TorchBackend
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchBackend(config, weights, device=device, precision=precision)
