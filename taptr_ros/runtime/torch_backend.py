@@ -71,7 +71,7 @@ class TorchBackend:
         network = TaptrNetwork(config, form="gather" if self._device.type == "cpu" else "grid")
         if weights is not None:
             load_weights(network, weights)
-        self._network = network.to(self._device).prepare_for_inference()
+        self.network = network.to(self._device).prepare_for_inference()
         self._arrays = TorchArrays(self._device)
         self._info = BackendInfo(
             model=config.name,
@@ -100,12 +100,12 @@ class TorchBackend:
         """Compute the tokens [S,D] of an image, uint8 [H,W,3] RGB."""
         fitted = fit_image(image, self._info.height, self._info.width)
         with self._inference():
-            return self._network.encode(torch.from_numpy(fitted).to(self._device)).float()
+            return self.network.encode(torch.from_numpy(fitted).to(self._device)).float()
 
     def init_queries(self, features: Tensor, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
         with self._inference():
-            content, context, state = self._network.init_queries(features, self._arrays.from_numpy(xy))
+            content, context, state = self.network.init_queries(features, self._arrays.from_numpy(xy))
         return QueryArrays(content.float(), context.float(), state)
 
     def decode(
@@ -132,8 +132,8 @@ class TorchBackend:
             updated=torch.as_tensor(updated, device=self._device),
         )
         with self._inference():
-            output = self._network.decode(features, inputs, late)
-            xy, visibility = self._network.position_and_visibility(output)
+            output = self.network.decode(features, inputs, late)
+            xy, visibility = self.network.position_and_visibility(output)
         return Decoded(
             xy=xy.float().numpy(force=True),
             visibility=visibility.float().numpy(force=True),

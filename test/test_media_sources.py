@@ -1,0 +1,196 @@
+"""Videos, folders and bags give the frames and stamps that were written, and say what is wrong when they cannot."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_files import (
+    FIRST_STAMP,
+    PERIOD,
+    TYPES,
+    compressed_message,
+    image_message,
+    moving_scene,
+    write_bag,
+    write_folder,
+    write_video,
+)
+from rosbags.rosbag2 import StoragePlugin
+
+from taptr_ros.errors import InvalidConfigError, SourceError, TaptrError
+from taptr_ros.media.sources import open_source
+
+FRAMES = 5
+BAG_STAMPS = [FIRST_STAMP + index * PERIOD for index in range(FRAMES)]
+
+
+def test_video_gives_frames_and_stamps_of_the_container(tmp_path: Path) -> None:
+    scene = moving_scene(FRAMES)
+    source = open_source(write_video(tmp_path / "clip.avi", scene))
+    frames = list(source)
+    assert source.frame_count == len(frames) == FRAMES
+    assert source.rate == pytest.approx(25.0)
+    assert [frame.stamp for frame in frames] == [index * PERIOD for index in range(FRAMES)]
+    for frame, image in zip(frames, scene, strict=True):
+        assert frame.image.dtype == np.uint8
+        # JPEG loses a little; swapped channels or a neighbouring frame would differ by tens.
+        assert np.abs(frame.image.astype(int) - image).mean() < 8
+    assert [frame.stamp for frame in source] == [frame.stamp for frame in frames]
+
+
+@pytest.mark.parametrize("milliseconds", [80, 20])
+def test_stamps_that_repeat_or_go_back_are_put_a_frame_after_the_last(tmp_path: Path, milliseconds: int) -> None:
+    path = write_video(tmp_path / "clip.mkv", moving_scene(FRAMES))
+    raw = path.read_bytes()
+    # Matroska's block header: track number, milliseconds within the cluster, flags.
+    fourth = b"\x81" + (120).to_bytes(2, "big") + b"\x80"
+    assert raw.count(fourth) == 1
+    path.write_bytes(raw.replace(fourth, b"\x81" + milliseconds.to_bytes(2, "big") + b"\x80"))
+    assert [frame.stamp for frame in open_source(path)] == [0, PERIOD, 2 * PERIOD, 3 * PERIOD, 4 * PERIOD]
+
+
+def test_truncated_video_gives_what_can_be_read(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", moving_scene(40))
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    assert 10 < len(list(open_source(path))) < 40
+
+
+def test_folder_is_read_in_name_order_at_the_given_rate(tmp_path: Path) -> None:
+    scene = moving_scene(FRAMES)
+    folder = write_folder(tmp_path / "images", scene)
+    (folder / "notes.txt").write_text("not an image")
+    (folder / "000.png").rename(folder / "b.png")
+    source = open_source(folder, rate=10.0)
+    frames = list(source)
+    assert (source.frame_count, source.rate) == (FRAMES, 10.0)
+    assert [frame.stamp for frame in frames] == [index * 100_000_000 for index in range(FRAMES)]
+    for frame, image in zip(frames, [*scene[1:], scene[0]], strict=True):
+        assert np.array_equal(frame.image, image)
+    assert open_source(folder).rate == 30.0
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("message", [image_message, compressed_message])
+def test_bag_gives_frames_with_the_stamps_of_the_headers(tmp_path: Path, storage, message) -> None:
+    scene = moving_scene(FRAMES)
+    messages = [message(index, image) for index, image in enumerate(scene)]
+    bag = write_bag(tmp_path / "bag", {"/camera/image": messages, "/note": [note("hello")]}, storage)
+    storage_file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
+    for path in (bag, storage_file):
+        source = open_source(path)
+        frames = list(source)
+        assert source.frame_count == FRAMES
+        assert source.rate == pytest.approx(25.0, rel=1e-3)
+        assert [frame.stamp for frame in frames] == BAG_STAMPS
+        for frame, image in zip(frames, scene, strict=True):
+            assert np.array_equal(frame.image, image)
+
+
+def test_one_of_several_image_topics_is_chosen(tmp_path: Path) -> None:
+    scene = moving_scene(2)
+    topics = {
+        "/left": [image_message(0, scene[0])],
+        "/right": [image_message(0, scene[1])],
+        "/note": [note("hello")],
+    }
+    bag = write_bag(tmp_path / "bag", topics)
+    (frame,) = open_source(bag, image_topic="/right")
+    assert np.array_equal(frame.image, scene[1])
+    for topic in (None, "/middle", "/note"):
+        with pytest.raises(SourceError, match="/left, /right"):
+            open_source(bag, image_topic=topic)
+
+
+def test_unset_header_stamp_is_replaced_by_the_time_of_recording(tmp_path: Path) -> None:
+    message = image_message(0, moving_scene(1)[0])
+    message.header.stamp.sec = message.header.stamp.nanosec = 0
+    (frame,) = open_source(write_bag(tmp_path / "bag", {"/image": [message]}))
+    assert frame.stamp == FIRST_STAMP + 5_000_000
+
+
+def test_wrong_message_in_a_bag_is_named(tmp_path: Path) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(2))]
+    messages[1].encoding = "32FC1"
+    frames = iter(open_source(write_bag(tmp_path / "bag", {"/image": messages})))
+    next(frames)
+    with pytest.raises(SourceError, match=r"Message 1 on /image .*32FC1"):
+        next(frames)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_bag_is_a_source_error(tmp_path: Path, storage, kept: float) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(FRAMES))]
+    bag = write_bag(tmp_path / "bag", {"/image": messages}, storage)
+    file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
+    raw = file.read_bytes()
+    file.write_bytes(raw[: int(kept * len(raw))])
+    with pytest.raises(SourceError, match="bag"):
+        list(open_source(bag))
+
+
+def test_bag_without_rosbags_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bag = write_bag(tmp_path / "bag", {"/image": [image_message(0, moving_scene(1)[0])]})
+    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
+    with pytest.raises(SourceError, match="pip install rosbags"):
+        open_source(bag)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "error", "words"),
+    [
+        (lambda path: path, {}, SourceError, "does not exist"),
+        (lambda path: path.mkdir(), {}, SourceError, "holds no images"),
+        (lambda path: path.write_bytes(b""), {}, SourceError, "cannot be opened as a video"),
+        (lambda path: path.write_bytes(b"rubbish" * 1000), {}, SourceError, "cannot be opened as a video"),
+        (
+            lambda path: write_folder(path, moving_scene(1)),
+            {"image_topic": "/image"},
+            InvalidConfigError,
+            "not a rosbag2",
+        ),
+        (lambda path: write_folder(path, moving_scene(1)), {"rate": 0.0}, InvalidConfigError, "above 0"),
+        (lambda path: path.write_bytes(b"rubbish"), {"rate": 10.0}, InvalidConfigError, "its own stamps"),
+        (lambda path: write_bag(path, {"/note": [note("x")]}), {}, SourceError, "no image topic"),
+        (lambda path: (path.mkdir(), (path / "metadata.yaml").write_text("]")), {}, SourceError, "rosbag2"),
+        (lambda path: (path.mkdir(), (path / "metadata.yaml").write_text("a: 1")), {}, SourceError, "rosbag2"),
+    ],
+)
+def test_what_is_no_source_is_refused(tmp_path: Path, make, options, error: type[TaptrError], words: str) -> None:
+    make(tmp_path / "source")
+    with pytest.raises(error, match=words):
+        open_source(tmp_path / "source", **options)
+
+
+def test_single_image_is_refused_though_opencv_would_play_its_folder(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(3))
+    with pytest.raises(SourceError, match="single image"):
+        open_source(folder / "000.png")
+
+
+def test_undecodable_image_of_a_folder_is_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(3))
+    (folder / "001.png").write_bytes(b"rubbish")
+    with pytest.raises(SourceError, match=r"001\.png"):
+        list(open_source(folder))
+
+
+def test_video_without_a_readable_frame_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", moving_scene(20))
+    raw = path.read_bytes()
+    head = raw.index(b"00dc")
+    path.write_bytes(raw[:head])
+    with pytest.raises(SourceError, match=r"clip\.avi"):
+        open_source(path)
+    shutil.copy(__file__, tmp_path / "text.mp4")
+    with pytest.raises(SourceError, match=r"text\.mp4"):
+        open_source(tmp_path / "text.mp4")
+
+
+def note(text: str) -> object:
+    return TYPES.types["std_msgs/msg/String"](text)

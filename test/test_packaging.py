@@ -1,0 +1,44 @@
+"""Facts that several build files must state alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import taptr_ros
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if not (ROOT / "package.xml").exists():
+    pytest.skip("not in the source tree", allow_module_level=True)
+
+
+def pins(text: str) -> dict[str, str]:
+    """All `name==version` in a text, with extras counted to the name."""
+    return dict(re.findall(r"^[ \"]*([\w.\[\]-]+)==([\w.+]+)", text, flags=re.MULTILINE))
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert ElementTree.parse(ROOT / "package.xml").findtext("version") == taptr_ros.__version__
+
+
+def test_interfaces_are_built_with_the_pinned_ros_distribution() -> None:
+    build_system = (ROOT / "pyproject.toml").read_text().partition("[project]")[0]
+    pinned = pins((ROOT / "requirements-ros-kilted.txt").read_text())
+    built_with = pins(build_system)
+    assert "ros-rclpy[fastrtps]" in built_with
+    assert built_with.items() <= pinned.items()
+
+
+def test_every_interface_file_is_built() -> None:
+    listed = set(re.findall(r"(?:msg|srv)/\w+\.(?:msg|srv)", (ROOT / "CMakeLists.txt").read_text()))
+    assert listed == {f"{path.parent.name}/{path.name}" for kind in ("msg", "srv") for path in (ROOT / kind).iterdir()}
+
+
+def test_every_interface_field_is_explained() -> None:
+    for path in [*(ROOT / "msg").iterdir(), *(ROOT / "srv").iterdir()]:
+        for line in path.read_text().splitlines():
+            assert not line or line == "---" or "# " in line, f"{path.name}: {line!r} has no comment"

@@ -1,0 +1,47 @@
+"""A long stream with points coming and going: nothing grows."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from reference_backend import ReferenceBackend
+from streams import HEIGHT, WIDTH, stamp, view
+
+from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
+from taptr_ros.tracking import PointTracker, TrackerConfig
+
+VIEWS = [view(frame, seed=frame // 10) for frame in range(20)]
+
+
+def live_on(tracker: PointTracker, frames: range, rng: np.random.Generator) -> None:
+    """Track through `frames`; points are added, in the present and in the past, and removed at random."""
+    for frame in frames:
+        tracker.step(VIEWS[frame % len(VIEWS)], stamp(frame))
+        if frame % 2 == 0 and len(tracker.ids) < tracker.config.capacity:
+            past = stamp(frame - int(rng.integers(0, 3))) if frame % 8 == 4 else None
+            tracker.add([rng.uniform([0, 0], [WIDTH - 1, HEIGHT - 1])], stamp=past)
+        if frame % 3 == 0 and len(tracker.ids):
+            tracker.remove([rng.choice(tracker.ids)])
+        if frame % 97 == 0:
+            tracker.clear()
+
+
+@pytest.mark.parametrize("backend", [ReferenceBackend(), LucasKanadeBackend()], ids=["memory", "lucas_kanade"])
+def test_memory_stays_flat(backend):
+    config = TrackerConfig(
+        capacity=6, memory_slots=16, support="grid", history_frames=4, history_seconds=0.2, match_grid=8
+    )
+    tracker = PointTracker(backend, config)
+    arrays = [id(array) for array in vars(tracker._live._arrays).values()]
+    rng = np.random.default_rng(0)
+    live_on(tracker, range(250), rng)
+    tracemalloc.start()
+    live_on(tracker, range(250, 300), rng)
+    early = tracemalloc.get_traced_memory()[0]
+    live_on(tracker, range(300, 500), rng)
+    grown = tracemalloc.get_traced_memory()[0] - early
+    tracemalloc.stop()
+    assert grown < 20_000  # less than one small image; 100 bytes left behind by every frame would be seen
+    assert arrays == [id(array) for array in vars(tracker._live._arrays).values()]
