@@ -142,7 +142,9 @@ def test_contexts_match(name: str) -> None:
     network, arrays = golden.network(), golden.arrays
     for point, start in enumerate(golden.starts):
         tokens = network.encode(torch.from_numpy(arrays["in_frames_u8"][start]).float())
-        content, context, _ = network.init_queries(tokens, torch.from_numpy(arrays["in_query_xy_norm"][point : point + 1]))
+        content, context, _ = network.init_queries(
+            tokens, torch.from_numpy(arrays["in_query_xy_norm"][point : point + 1])
+        )
         np.testing.assert_allclose(context[0], arrays["context_features"][point], atol=FEATURE_TOLERANCE)
         np.testing.assert_allclose(content[0], arrays["init_feature"][point], atol=FEATURE_TOLERANCE)
 
@@ -216,7 +218,9 @@ def capture_decoder(network: TaptrNetwork) -> dict[str, list[Any]]:
     return captured
 
 
-def check_decoder(captured: dict[str, list[Any]], arrays: dict[str, Any], frame: int, points: NDArray[np.int64]) -> None:
+def check_decoder(
+    captured: dict[str, list[Any]], arrays: dict[str, Any], frame: int, points: NDArray[np.int64]
+) -> None:
     for name, layers in captured.items():
         tolerance = LOGIT_TOLERANCE if name.endswith("logits") else FEATURE_TOLERANCE
         for index, value in enumerate(layers):

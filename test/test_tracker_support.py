@@ -161,3 +161,18 @@ def test_local_points_follow_a_track_that_is_found_again_without_a_cut():
     local = rows(tracker)[rows(tracker)["owner"] != 0]
     assert len(local) == 2 * 63
     assert (local["start"] == 6).all()
+
+
+def test_a_point_that_catches_up_brings_its_support_along():
+    tracker = make_tracker("local_and_grid")
+    tracker.add(POINTS[:1])
+    for frame in range(5):
+        tracker.step(view(frame), stamp(frame))
+    tracker.add(POINTS[1:], stamp=stamp(2))
+    live = rows(tracker)
+    assert len(live) == 2 * 64 + 36
+    assert (live["start"][live["owner"] == 2] == 2).all()
+    assert (live["owner"] == 2).sum() == 63
+    np.testing.assert_array_equal(np.sort(live["place"])[-36:], np.arange(36))
+    tracker.step(view(5), stamp(5))
+    assert len(rows(tracker)) == 2 * 64 + 36

@@ -45,14 +45,15 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))
 
     def fold(self) -> None:
-        """Put the norm's scale and shift into the convolution; outputs stay the same up to round-off."""
+        """Put the norm's scale and shift into the convolution, channels-last; the outputs stay the same."""
         norm = self.norm
         if not isinstance(norm, FrozenBatchNorm):
             return
         weight, bias = fuse_conv_bn_weights(
             self.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        self.conv.weight, self.conv.bias = weight, bias
+        self.conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+        self.conv.bias = bias
         self.norm = nn.Identity()
 
 
@@ -106,8 +107,8 @@ class Backbone(nn.Module):
             levels.append(x)
         return levels
 
-    def fold_norms(self) -> None:
-        """Fold every frozen batch norm into its convolution, for inference."""
+    def prepare_for_inference(self) -> None:
+        """Fold every frozen batch norm into its convolution and lay the convolutions out channels-last."""
         for module in self.modules():
             if isinstance(module, ConvNorm):
                 module.fold()

@@ -137,7 +137,9 @@ class ModelConfig:
         try:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InvalidConfigError(f"The model's config is not valid JSON ({error}); export or convert it again.") from error
+            raise InvalidConfigError(
+                f"The model's config is not valid JSON ({error}); export or convert it again."
+            ) from error
         if not isinstance(fields, dict):
             raise InvalidConfigError("The model's config is not a JSON object; export or convert the model again.")
         known = {field.name for field in dataclasses.fields(cls)}

@@ -25,7 +25,12 @@ RELEASED_HEADS = 8
 RELEASED_SIZES = {"resnet18": (384, 512), "resnet50": (512, 512)}
 """Input (height, width) that the released models are evaluated at (spec section 1)."""
 
-SAFE_CLASSES = [argparse.Namespace, collections.Counter, collections.defaultdict, dict]
+SAFE_CLASSES: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    argparse.Namespace,
+    collections.Counter,
+    collections.defaultdict,
+    dict,
+]
 """Classes besides tensors that a checkpoint may hold: its `args`, and the state of its learning-rate schedule."""
 
 
@@ -69,7 +74,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path} is refused because {reason}, which could run code; "
             "only tensors, plain containers and argparse.Namespace are allowed."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # what is no pickle at all can raise anything while it is read as one
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(f"{path} is not a readable checkpoint ({reason}); download it again.") from error
     if not isinstance(content, dict) or "ema_model" not in content:
@@ -114,9 +119,7 @@ def infer_config(official: Mapping[str, Tensor]) -> ModelConfig:
         raise ModelFileError(f"The checkpoint's tensors do not describe a TAPTRv3 model: {error}") from error
 
 
-def convert_weights(
-    official: Mapping[str, Tensor], config: ModelConfig
-) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def convert_weights(official: Mapping[str, Tensor], config: ModelConfig) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Rename and split official tensors into the `state_dict` of `TaptrNetwork(config)`.
 
     Returns it and the names that no tensor was needed of. Raises `ModelFileError` listing missing and unexpected names,
@@ -130,7 +133,9 @@ def convert_weights(
     needed = {source for source, _ in sources.values()}
     missing = sorted(needed - set(official))
     unexpected = sorted(set(official) - needed - set(aliases) - constants)
-    problems = [f"{word} {_listed(names)}" for word, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    problems = [
+        f"{word} {_listed(names)}" for word, names in (("missing", missing), ("unexpected", unexpected)) if names
+    ]
     problems += [
         f"{alias} differs from {target}"
         for alias, target in aliases.items()

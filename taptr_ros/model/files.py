@@ -41,7 +41,9 @@ def load_model(path: Path) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ModelFileError(f"{path} is not a readable safetensors file ({error}); copy or convert it again.") from error
+        raise ModelFileError(
+            f"{path} is not a readable safetensors file ({error}); copy or convert it again."
+        ) from error
     if header.get("format") != FORMAT:
         raise ModelFileError(f"{path} is not a taptr_ros model; make one of a checkpoint with `taptr convert`.")
     if header.get("sha256") != weights_checksum(weights):

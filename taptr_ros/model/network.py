@@ -72,6 +72,5 @@ class TaptrNetwork(nn.Module):
 
     def prepare_for_inference(self) -> TaptrNetwork:
         """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""
-        self.backbone.fold_norms()
-        self.backbone.to(memory_format=torch.channels_last)
+        self.backbone.prepare_for_inference()
         return self.requires_grad_(False).eval()

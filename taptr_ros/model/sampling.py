@@ -86,7 +86,9 @@ class GridSampler:
         if len(self.channels) == 1:
             x, y, weight = (value.flatten(0, 1).unsqueeze(1) for value in (x, y, weight))
         parts = [
-            (self._sample(level, x[:, :, level], y[:, :, level]) * weight[:, :, level].transpose(0, 1).unsqueeze(1)).sum(-1)
+            (
+                self._sample(level, x[:, :, level], y[:, :, level]) * weight[:, :, level].transpose(0, 1).unsqueeze(1)
+            ).sum(-1)
             for level in range(len(self.images))
         ]
         return torch.stack(parts).sum(0).permute(2, 0, 1).reshape(rows, groups, -1)
@@ -109,7 +111,9 @@ class GridSampler:
         if len(self.channels) == 1:
             x, y = (value.flatten(0, 1).unsqueeze(1) for value in (x, y))
         return [
-            self._sample(level, x[:, :, level], y[:, :, level]).permute(2, 0, 3, 1).reshape(rows, groups, x.shape[-1], -1)
+            self._sample(level, x[:, :, level], y[:, :, level])
+            .permute(2, 0, 3, 1)
+            .reshape(rows, groups, x.shape[-1], -1)
             for level in range(len(self.images))
         ]
 

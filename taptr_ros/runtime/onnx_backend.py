@@ -127,8 +127,10 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(model.graph(name), options, providers=[provider])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen types without a common base
-        raise ModelFileError(f"ONNX Runtime cannot load {model.graph(name)} ({error}); export the model again.") from error
+    except Exception as error:
+        raise ModelFileError(
+            f"ONNX Runtime cannot load {model.graph(name)} ({error}); export the model again."
+        ) from error
 
 
 def _run(session: onnxruntime.InferenceSession, tokens: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -1,0 +1,149 @@
+"""What the subcommands share: the parser, the types of their arguments, and how they load a backend."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from taptr_ros.errors import BackendUnavailableError, InvalidConfigError
+from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.loading import BACKENDS, load_backend
+from taptr_ros.tracking.config import TrackerConfig
+
+Subparsers = Any
+"""What `ArgumentParser.add_subparsers` returns; its type has no public name."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `InvalidConfigError` instead of printing its usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the message as a sentence that names the help."""
+        raise InvalidConfigError(f"{message.rstrip('.')}; see `{self.prog} --help`.")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Help that keeps the lines of the description and shows a default where there is one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Parse "HxW" to (height, width) in pixels."""
+    height, separator, width = text.lower().partition("x")
+    if not (separator and _is_natural(height) and _is_natural(width) and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f'"{text}" is not a size; write height x width in pixels, as 384x512')
+    return int(height), int(width)
+
+
+def size_list(text: str) -> list[tuple[int, int]]:
+    """Parse sizes separated by commas."""
+    return [size(part) for part in text.split(",")]
+
+
+def count(text: str) -> int:
+    """Parse a whole number from 1 on."""
+    if not _is_natural(text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a whole number from 1 on')
+    return int(text)
+
+
+def count_list(text: str) -> list[int]:
+    """Parse whole numbers from 1 on separated by commas."""
+    return [count(part) for part in text.split(",")]
+
+
+def positive(text: str) -> float:
+    """Parse a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number above 0')
+    return value
+
+
+def output_file(text: str) -> Path:
+    """Parse the path of a file to write; its folder must exist, so that no long run ends without a result."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+        raise argparse.ArgumentTypeError(f'"{text}" {problem}; name a file in a folder that exists')
+    return path
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --backend, --device, --precision and --threads."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        required=True,
+        help="lucas_kanade (needs no weights), a .safetensors file, or a folder written by `taptr export`",
+    )
+    group.add_argument("--backend", choices=BACKENDS, help="what runs it (default: what fits the model)")
+    group.add_argument("--device", default="cpu", help="where it runs: cpu, cuda, cuda:INDEX or tensorrt (onnxruntime)")
+    group.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of its numbers; bfloat16 with torch only",
+    )
+    group.add_argument(
+        "--threads", type=count, metavar="N", help="processor threads (default: what the backend's library chooses)"
+    )
+
+
+def load_requested_backend(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Backend:
+    """Load the model that `add_model_arguments` describes, for images stretched to `size` (height, width)."""
+    return load_backend(
+        arguments.model,
+        arguments.backend,
+        device=arguments.device,
+        size=size,
+        threads=arguments.threads,
+        precision=arguments.precision,
+    )
+
+
+def add_size_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --size."""
+    parser.add_argument("--size", type=size, metavar="HxW", help="input size of the model (default: its own)")
+
+
+def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --memory and --no-support."""
+    group = parser.add_argument_group("tracker")
+    group.add_argument(
+        "--memory", type=count, default=TrackerConfig.memory_slots, metavar="M", help="past frames a track remembers"
+    )
+    group.add_argument(
+        "--no-support",
+        action="store_true",
+        help="track no hidden points beside the given ones (default: some, where points attend to each other)",
+    )
+
+
+def tracker_config(arguments: argparse.Namespace) -> TrackerConfig:
+    """Return the configuration that `add_tracker_arguments` describes."""
+    return TrackerConfig(memory_slots=arguments.memory, support="none" if arguments.no_support else "auto")
+
+
+@contextlib.contextmanager
+def requires_torch(purpose: str) -> Iterator[None]:
+    """Turn a failing import of PyTorch or a package that comes with it into `BackendUnavailableError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{purpose} needs PyTorch ({error}); run pip install 'taptr_ros[torch]'."
+        ) from error
+
+
+def _is_natural(text: str) -> bool:
+    return text.strip().isascii() and text.strip().isdigit()

@@ -1,0 +1,123 @@
+"""`taptr bench`: time the model's stages on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import platform
+from pathlib import Path
+
+from tqdm import tqdm
+
+from taptr_ros.cli.arguments import (
+    HelpFormatter,
+    Subparsers,
+    add_model_arguments,
+    count_list,
+    load_requested_backend,
+    output_file,
+    positive,
+    size_list,
+)
+from taptr_ros.cli.table import format_table
+from taptr_ros.evaluation.benchmark import BenchmarkEntry, Peak, benchmark, measure_peaks
+
+DESCRIPTION = """\
+Time the stages of a model on this machine, after warm-up, with memories that hold real content:
+
+  encode  features of one image
+  init    content and context of new points
+  decode  all points moved by one frame
+  frame   all of the tracker's work for one frame: encode, decode, memory, states
+
+  taptr bench --model lucas_kanade --threads 2 --json bench.json
+"""
+
+OUTPUT = """\
+The JSON file is a list of {"stage", "model", "backend", "threads", "height", "width", "points", "memory", "median_s",
+"cpu_s"}: median seconds per call, on the wall clock and summed over the processor's threads. The fastest that a plain
+matrix product (and, with PyTorch, a convolution) runs on this machine is printed below the table, for comparison.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="time a model on this machine",
+        description=DESCRIPTION,
+        epilog=OUTPUT,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--points", type=count_list, default="1,32,256", metavar="N,...", help="numbers of points")
+    parser.add_argument(
+        "--memory", type=count_list, default="1,64,512", metavar="M,...", help="numbers of filled memory slots"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=size_list,
+        default="256x256,384x512",
+        metavar="HxW,...",
+        help="input sizes of the model (an exported one has one)",
+    )
+    parser.add_argument("--seconds", type=positive, default=2.0, help="time for each measurement")
+    parser.add_argument("--json", type=output_file, required=True, metavar="FILE", help="file for the results")
+    add_model_arguments(parser)
+    parser.set_defaults(threads=2)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print a table, and write the JSON file."""
+    load = functools.partial(load_requested_backend, arguments)
+    measurements = benchmark(
+        load,
+        threads=arguments.threads,
+        sizes=arguments.sizes,
+        points=arguments.points,
+        memories=arguments.memory,
+        seconds=arguments.seconds,
+    )
+    pairs = len(arguments.points) * len(arguments.memory)
+    total = len(arguments.sizes) * (1 + len(arguments.points) + 2 * pairs)
+    entries = list(tqdm(measurements, total=total, unit="measurement", disable=None, dynamic_ncols=True))
+    arguments.json.write_text(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1) + "\n")
+    info = load(arguments.sizes[0]).info
+    print(f"{info.model} with {info.backend} on {info.device}, {arguments.threads} threads; {machine_name()}\n")
+    print(_table(entries))
+    print()
+    for peak in measure_peaks(info, arguments.seconds):
+        print(_peak_line(peak))
+
+
+def machine_name() -> str:
+    """Return the processor's name as the operating system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} logical cores" if names else platform.processor() or platform.machine()
+
+
+def _table(entries: list[BenchmarkEntry]) -> str:
+    header = ("stage", "size", "points", "memory", "median ms", "cpu ms")
+    rows = [
+        (
+            entry.stage,
+            f"{entry.height}x{entry.width}",
+            str(entry.points or "-"),
+            str(entry.memory or "-"),
+            f"{1e3 * entry.median_s:.2f}",
+            f"{1e3 * entry.cpu_s:.2f}",
+        )
+        for entry in entries
+    ]
+    return format_table(header, rows)
+
+
+def _peak_line(peak: Peak) -> str:
+    speed = f"{peak.gigaflops:.0f} GFLOP/s float32"
+    return f"{peak.operation} peak: {speed} ({peak.library}, {peak.threads:.1f} threads busy)"

@@ -1,0 +1,45 @@
+"""`taptr convert`: turn an official TAPTRv3 checkpoint into a model file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from taptr_ros.cli.arguments import HelpFormatter, Subparsers, output_file, requires_torch
+
+DESCRIPTION = """\
+Turn an official TAPTRv3 checkpoint into a model file of this package. No code in the checkpoint is run, and every
+tensor must find its place: missing and unexpected names are listed.
+
+  taptr convert taptrv3_r18.pth taptrv3_r18.safetensors
+
+Official checkpoints have a licence of their own, which allows non-commercial use only.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn an official checkpoint into a model file",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="official checkpoint (.pth)")
+    parser.add_argument("out", metavar="OUT", type=output_file, help="model file to write (.safetensors)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Convert, and print what was found."""
+    with requires_torch("Converting a checkpoint"):
+        from taptr_ros.model.conversion import convert
+    report = convert(arguments.checkpoint, arguments.out)
+    config = report.config
+    print(
+        f"{config.name}: {config.backbone}, {config.hidden_dim} channels, {config.encoder_layers} encoder and "
+        f"{config.decoder_layers} decoder layers, input {config.height}x{config.width}"
+    )
+    print(f"{report.tensors} tensors, {report.parameters:,} numbers: {arguments.out}")
+    if report.unused:
+        print(f"Not needed: {', '.join(report.unused)}")

@@ -1,0 +1,68 @@
+"""`taptr export`: write a model as ONNX graphs and check them against the original."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_size_argument, requires_torch
+from taptr_ros.evaluation.benchmark import panning_images
+from taptr_ros.media.sources import open_source
+
+FRAMES_PER_SOURCE = 12
+"""Frames of each source that both sides are compared on."""
+
+GENERATED_SIZE = (240, 320)
+"""Height and width of the frames that are generated where no source is given."""
+
+DESCRIPTION = """\
+Write the three functions of a model as ONNX graphs, which run without PyTorch, then track the same points with both and
+report how far they are apart. A difference of 0.01 pixels or more is an error.
+
+  taptr export taptrv3_r18.safetensors taptrv3_r18_256 --size 256x256 --frames street.mp4
+  taptr track street.mp4 --grid 8 --model taptrv3_r18_256 --out tracks.npz
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "export",
+        help="write a model as ONNX graphs, which run without PyTorch",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
+    parser.add_argument("out", metavar="OUT_DIR", type=Path, help="folder to write; it becomes a --model")
+    parser.add_argument(
+        "--frames",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help=f"videos, folders of images or bags whose first {FRAMES_PER_SOURCE} frames are compared on (default: a "
+        "generated texture that moves)",
+    )
+    add_size_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, compare, and print the report."""
+    with requires_torch("Exporting a model"):
+        from taptr_ros.runtime.export import export
+    report = export(arguments.model, arguments.out, _frames(arguments.frames), size=arguments.size)
+    print(f"{report.points} points over {report.frames} frames, PyTorch against ONNX Runtime, largest differences:")
+    print(f"  position    {report.largest_pixel_difference:.6f} px of the model's input")
+    print(f"  visibility  {report.largest_visibility_difference:.6f}")
+    print(f"Exported: {report.folder}")
+
+
+def _frames(sources: list[str]) -> list[NDArray[np.uint8]]:
+    """Return the frames to compare on."""
+    if not sources:
+        return panning_images(*GENERATED_SIZE, FRAMES_PER_SOURCE)
+    return [frame.image for source in sources for frame in itertools.islice(open_source(source), FRAMES_PER_SOURCE)]

@@ -1,0 +1,224 @@
+"""A set of tracks and what one frame does to it: re-detection, new tracks, the decoder, memory, visibility."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptr_ros.model.global_matching import candidate_places, match_globally
+from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
+from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.history import Frame
+from taptr_ros.tracking.slot_table import Rows, SlotTable, blank_records
+from taptr_ros.tracking.states import TrackState, is_visible, track_states
+from taptr_ros.tracking.support import support_layout
+
+START_VISIBILITY = 0.999
+"""Visibility reported in a track's first frame: the probability at the clamp of the logit (spec section 6)."""
+
+SMALLEST_WEIGHT = 1e-7
+"""Visibility weight of a memory of a point that was not seen at all: 0 would mark an empty slot."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NewTracks:
+    """N tracks that start in a frame."""
+
+    ids: NDArray[np.uint64]
+    """[N] ids, not 0."""
+    sequence: NDArray[np.int64]
+    """[N] order in which the tracks were added."""
+    xy: NDArray[np.float32]
+    """[N,2] query points in unit coordinates."""
+
+
+class TrackSet:
+    """Tracks, their hidden support points and their memories, moved on one frame at a time.
+
+    Works in unit coordinates. Room for `config.capacity` tracks and their support points is taken once, with `slots`
+    memory slots each; the caller keeps to the capacity.
+    """
+
+    def __init__(self, backend: Backend, config: TrackerConfig, slots: int) -> None:
+        self._backend = backend
+        self._info = backend.info
+        self._config = config
+        self._threshold = config.visible_threshold or backend.info.visible_threshold
+        self._layout = support_layout(config.support, backend.info)
+        self._has_memory = backend.info.content_dim > 0
+        rows = self._layout.row_count(config.capacity)
+        self._arrays = backend.allocate(rows, slots)
+        self._table = SlotTable(rows, slots, config.pin_query_frame)
+
+    @property
+    def tracks(self) -> NDArray[np.void]:
+        """A copy of the tracks' records (dtype `slot_table.RECORD`), in the order in which they were added."""
+        live = self._table.live
+        rows = np.flatnonzero(live["id"])
+        records: NDArray[np.void] = live[rows[np.argsort(live["sequence"][rows])]]
+        return records
+
+    def remove(self, ids: NDArray[np.uint64]) -> None:
+        """Remove the tracks with these ids, and their support points with them."""
+        live = self._table.live
+        self._remove_rows(np.isin(live["id"], ids) & (live["id"] != 0) | self._local_support_of(ids))
+        if not self._table.live["id"].any():
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._table.clear()
+
+    def adopt(self, other: TrackSet) -> None:
+        """Take over the tracks of another set, and their local support points, as they are; `other` is emptied."""
+        moving = np.flatnonzero(other._table.live["place"] < 0)
+        rows = self._table.append(other._table.live[moving])
+        for row, source_row in zip(rows.tolist(), moving.tolist(), strict=True):
+            self._arrays.copy_row(row, other._arrays, source_row)
+        other.clear()
+
+    def advance(self, frame: Frame, previous_features: Features | None, new: NewTracks) -> bool:
+        """Move all tracks from the previous frame to `frame` and start the `new` ones in it.
+
+        `frame.decoded` says whether the decoder runs even if no track of this set needs it. Return whether it ran.
+        """
+        self._remove_stale_support(frame.scene_cut)
+        found = self._find_again(frame)
+        settled = self._table.size
+        self._start(frame, new, found)
+        decoded = self._decode(frame, previous_features, settled)
+        self._update(decoded, settled, frame.number)
+        return decoded is not None
+
+    def _find_again(self, frame: Frame) -> NDArray[np.uint64]:
+        """Answer a scene cut, and every now and then the loss of a track, by global matching; return the ids found."""
+        live = self._table.live
+        if frame.scene_cut:
+            live["frozen"] = live["id"] != 0
+            sought = np.flatnonzero(live["frozen"])
+        else:
+            interval = self._config.rematch_interval
+            due = (live["unseen"] % interval == 0) if interval else np.zeros(len(live), bool)
+            sought = np.flatnonzero((live["state"] == TrackState.LOST) & (live["id"] != 0) & due)
+        if not (len(sought) and self._has_memory):
+            return live["id"][:0]
+        rows, xy = self._match(frame.features, sought)
+        if not len(rows):
+            return live["id"][:0]
+        self._arrays.state[rows] = self._backend.init_queries(frame.features, xy).state
+        live["xy"][rows] = xy
+        live["frozen"][rows] = False
+        ids: NDArray[np.uint64] = live["id"][rows].copy()
+        self._remove_rows(self._local_support_of(ids))
+        return ids
+
+    def _match(self, features: Features, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
+        """Search the frame for the query context of `rows`; return those found and their unit coordinates."""
+        side = self._config.match_grid
+        to_numpy = self._arrays.factory.to_numpy
+        candidates = self._backend.init_queries(features, candidate_places(side))
+        matches = match_globally(to_numpy(self._arrays.context[rows]), to_numpy(candidates.context), side)
+        sure = (matches.score >= self._config.match_gate) & (matches.margin >= self._config.match_margin)
+        return rows[sure], matches.xy[sure]
+
+    def _start(self, frame: Frame, new: NewTracks, found: NDArray[np.uint64]) -> None:
+        """Append the new tracks and the support points that are missing: round new and found tracks, and the grid."""
+        tracks = blank_records(len(new.ids))
+        tracks["id"], tracks["sequence"], tracks["xy"] = new.ids, new.sequence, new.xy
+        returned = self._table.live[np.isin(self._table.live["id"], found)]
+        parts = [
+            tracks,
+            self._local_support(returned),
+            self._local_support(tracks),
+            self._missing_grid(bool(len(tracks))),
+        ]
+        starting = np.concatenate([part for part in parts if len(part)] or [tracks])
+        if not len(starting):
+            return
+        starting["start"] = frame.number
+        starting["visibility"] = START_VISIBILITY
+        starting["visible"] = True
+        query = self._backend.init_queries(frame.features, starting["xy"].copy())
+        self._arrays.start(self._table.append(starting), query)
+
+    def _local_support(self, tracks: NDArray[np.void]) -> NDArray[np.void]:
+        """Return records of the support points round `tracks`."""
+        local = blank_records(len(tracks) * len(self._layout.local))
+        local["owner"] = np.repeat(tracks["id"], len(self._layout.local))
+        local["xy"] = self._layout.around(tracks["xy"]).reshape(-1, 2)
+        return local
+
+    def _missing_grid(self, tracks_start: bool) -> NDArray[np.void]:
+        """Return records of the grid points that are not there, if there are tracks to accompany."""
+        places = np.flatnonzero(~np.isin(np.arange(len(self._layout.grid)), self._table.live["place"]))
+        if not (tracks_start or self._table.size):
+            places = places[:0]
+        grid = blank_records(len(places))
+        grid["place"] = places
+        grid["xy"] = self._layout.grid[places]
+        return grid
+
+    def _decode(self, frame: Frame, previous_features: Features | None, settled: int) -> Decoded | None:
+        """Run the decoder if a track needs it. Rows from `settled` on start in this frame."""
+        live = self._table.live
+        updated = ~live["frozen"] & (np.arange(len(live)) < settled)
+        joins = self._info.starting_queries_join_decoder
+        rows = len(live) if joins else settled
+        if not (updated.any() or (joins and frame.decoded and settled < len(live))):
+            return None
+        slots = self._table.filled_slots
+        return self._backend.decode(
+            frame.features, previous_features, self._arrays, rows, slots, updated[:rows], frame.number
+        )
+
+    def _update(self, decoded: Decoded | None, settled: int, frame_number: int) -> None:
+        """Take over what the decoder made of the rows below `settled`; the rows from there on start."""
+        live = self._table.live
+        moved = np.flatnonzero(~live["frozen"][:settled])
+        started = np.arange(settled, len(live))
+        start_content = self._arrays.content
+        if decoded is not None:
+            self._arrays.state[moved] = decoded.state[moved]
+            live["xy"][moved] = decoded.xy[moved]
+            live["visibility"][moved] = decoded.visibility[moved]
+            self._remember(moved, decoded.content[moved], decoded.visibility[moved], frame_number)
+            if self._info.starting_queries_join_decoder:
+                start_content = decoded.content
+        live["visibility"][live["frozen"]] = 0.0
+        self._remember(started, start_content[started], np.ones(len(started), np.float32), frame_number)
+        self._judge(live[:settled])
+
+    def _remember(self, rows: Rows, content: Array, weight: NDArray[np.float32], frame_number: int) -> None:
+        if self._has_memory and len(rows):
+            slots = self._table.take_slots(rows)
+            kept = np.flatnonzero(slots >= 0)
+            weight = np.maximum(weight[kept], SMALLEST_WEIGHT)
+            self._arrays.remember(rows[kept], slots[kept], content[kept], weight, frame_number)
+
+    def _judge(self, settled: NDArray[np.void]) -> None:
+        """Decide on visibility and state of the tracks that did not just start."""
+        config = self._config
+        seen = is_visible(settled["visibility"], settled["visible"], self._threshold, config.visibility_hysteresis)
+        settled["visible"] = seen & ~settled["frozen"]
+        settled["unseen"] = np.where(settled["visible"], 0, settled["unseen"] + 1)
+        overdue = (settled["unseen"] >= config.lost_after) & (config.lost_after > 0)
+        settled["state"] = track_states(
+            settled["visible"], settled["frozen"] | overdue, settled["xy"], config.border_margin
+        )
+
+    def _remove_stale_support(self, scene_cut: bool) -> None:
+        """Drop support points that wandered off or were lost, for new ones to start; after a scene cut, all."""
+        live = self._table.live
+        gone = np.isin(live["state"], (TrackState.OUT_OF_VIEW, TrackState.LOST)) & (live["place"] >= 0)
+        self._remove_rows((live["id"] == 0) if scene_cut else gone)
+
+    def _local_support_of(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        owners = self._table.live["owner"]
+        chosen: NDArray[np.bool_] = np.isin(owners, ids) & (owners != 0)
+        return chosen
+
+    def _remove_rows(self, chosen: NDArray[np.bool_]) -> None:
+        for row, source_row in self._table.remove(np.flatnonzero(chosen)):
+            self._arrays.copy_row(row, self._arrays, source_row)

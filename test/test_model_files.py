@@ -1,0 +1,139 @@
+"""Model files and exported folders: what is missing, damaged or contradictory is said in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
+from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.files import load_model, save_model
+from taptr_ros.runtime.exported import GRAPHS, MANIFEST, graph_path, read_manifest, write_manifest
+from taptr_ros.runtime.loading import load_backend
+
+CONFIG = ModelConfig(name="example", hidden_dim=64, height=64, width=96)
+WEIGHTS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(4, np.float32)}
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    path = tmp_path / "example.safetensors"
+    save_model(path, CONFIG, WEIGHTS)
+    return path
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    for name in GRAPHS:
+        graph_path(tmp_path, name).write_bytes(name.encode())
+    write_manifest(tmp_path, CONFIG)
+    return tmp_path
+
+
+def test_model_file_round_trip(model_file: Path) -> None:
+    config, weights = load_model(model_file)
+    assert config == CONFIG
+    assert weights.keys() == WEIGHTS.keys()
+    for name, array in WEIGHTS.items():
+        np.testing.assert_array_equal(weights[name], array)
+
+
+def test_damaged_model_files_are_refused(model_file: Path, tmp_path: Path) -> None:
+    content = model_file.read_bytes()
+    damaged = {
+        "flipped": content[:-1] + bytes([content[-1] ^ 1]),
+        "cut": content[:-3],
+        "empty": b"",
+        "text": b"hello, this is not a model at all",
+    }
+    for name, data in damaged.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(data)
+        with pytest.raises(ModelFileError, match=name):
+            load_model(path)
+    with pytest.raises(ModelFileError, match="no model file"):
+        load_model(tmp_path / "missing.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    save_file(WEIGHTS, foreign)
+    with pytest.raises(ModelFileError, match="not a taptr_ros model"):
+        load_model(foreign)
+
+
+def test_config_must_fit_the_weights(model_file: Path) -> None:
+    pytest.importorskip("torch", reason="the network is written in PyTorch")
+    with pytest.raises(ModelFileError, match="config does not match its weights"):
+        load_backend(str(model_file))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_dim": 0}, "hidden_dim"),
+        ({"hidden_dim": 96, "heads": 5}, "multiple of heads"),
+        ({"hidden_dim": 40}, "multiple of 32"),
+        ({"backbone": "vgg"}, "resnet18"),
+        ({"self_attention": 1}, "self_attention"),
+        ({"visible_threshold": 1.0}, "visible_threshold"),
+        ({"sine_features": 7}, "sine_features"),
+    ],
+)
+def test_impossible_configs_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidConfigError, match=words):
+        ModelConfig(**change)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"hidden_dims": 3}', '{"hidden_dim": "x"}'])
+def test_unreadable_config_texts_are_refused(text: str) -> None:
+    with pytest.raises(InvalidConfigError):
+        ModelConfig.from_json(text)
+    assert ModelConfig.from_json(CONFIG.to_json()) == CONFIG
+
+
+def test_manifest_round_trip_and_damage(exported: Path) -> None:
+    assert read_manifest(exported).config == CONFIG
+    graph_path(exported, "decode").write_bytes(b"other")
+    with pytest.raises(ModelFileError, match="checksum"):
+        read_manifest(exported)
+    graph_path(exported, "decode").unlink()
+    with pytest.raises(ModelFileError, match="missing"):
+        read_manifest(exported)
+    manifest = json.loads((exported / MANIFEST).read_text())
+    for damaged in ("{", "[]", json.dumps({**manifest, "format": "x"}), json.dumps({**manifest, "config": {"a": 1}})):
+        (exported / MANIFEST).write_text(damaged)
+        with pytest.raises(ModelFileError, match=MANIFEST):
+            read_manifest(exported)
+    (exported / MANIFEST).unlink()
+    with pytest.raises(ModelFileError, match="taptr export"):
+        read_manifest(exported)
+
+
+def test_unloadable_graph_is_named(exported: Path) -> None:
+    with pytest.raises(ModelFileError, match="cannot load"):
+        load_backend(str(exported))
+
+
+def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -> None:
+    for device in ("cuda", "tensorrt"):
+        with pytest.raises(BackendUnavailableError, match="ExecutionProvider"):
+            load_backend(str(exported), device=device)
+    with pytest.raises(InvalidConfigError, match="device"):
+        load_backend(str(exported), device="abacus")
+    with pytest.raises(InvalidConfigError, match="precision"):
+        load_backend(str(exported), precision="bfloat16")
+    with pytest.raises(InvalidConfigError, match="backend"):
+        load_backend(str(exported), "tensorflow")
+    with pytest.raises(InvalidConfigError, match="threads"):
+        load_backend("lucas_kanade", threads=0)
+    with pytest.raises(ModelFileError, match="taptr export"):
+        load_backend(str(model_file), "onnxruntime")
+    with pytest.raises(ModelFileError, match="onnxruntime"):
+        load_backend(str(exported), "torch")
+    with pytest.raises(ModelFileError, match="no model file"):
+        load_backend("missing.safetensors")
+    with pytest.raises(InvalidConfigError, match="CPU"):
+        load_backend("lucas_kanade", device="cuda")
