@@ -122,10 +122,11 @@ def resident_memory() -> float:
 
 
 def judge(intervals: list[tuple[float, float]]) -> int:
-    """Compare the end with the first interval after the warm-up; return the exit status."""
+    """Compare the last third of the intervals after the warm-up with the first third; return the exit status."""
     memory, milliseconds = zip(*intervals, strict=True)
+    third = (len(intervals) + 2) // 3
     memory_rise = memory[-1] - memory[0]
-    time_rise = milliseconds[-1] / milliseconds[0]
+    time_rise = statistics.median(milliseconds[-third:]) / statistics.median(milliseconds[:third])
     print(f"After the warm-up: memory {memory_rise:+.1f} MiB, CPU time per frame x {time_rise:.2f}")
     flat = memory_rise <= MEMORY_TOLERANCE and time_rise <= TIME_TOLERANCE
     print("flat" if flat else "NOT flat")

@@ -65,7 +65,7 @@ def load(name: str) -> Golden:
 
 
 def follow(golden: Golden, tracker_config: TrackerConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Track the file's queries with `PointTracker`; returns normalised positions and visibilities, NaN before a start."""
+    """Track the file's queries with `PointTracker`; returns positions in 0..1 and visibilities, NaN before a start."""
     tracker = PointTracker(golden.backend(), tracker_config)
     frames, queries = golden.arrays["in_frames_u8"], golden.arrays["in_queries_txy_px"]
     xy = np.full((len(frames), len(queries), 2), np.nan, np.float32)

@@ -57,7 +57,7 @@ def direct_attention(
 
     The keys get a bias, which our module leaves out because it cannot matter.
     """
-    count, slots, dim = memory.shape
+    count, _, dim = memory.shape
     heads, depth = module.heads, dim // module.heads
     frequencies = torch.from_numpy(rotary_frequencies(dim)).to(x.dtype)
     angle = torch.from_numpy(frame - slot_frames).to(x.dtype)[:, None] * frequencies

@@ -1,7 +1,7 @@
 """Context-aware cross-attention and the position update it drives (spec section 5, steps 2 and 3).
 
-Around every sampling location the 3x3 patch of keys is compared, cell by cell, with the 3x3 context of the point; the 81
-similarities of a location give one logit. The logits weigh the sampled values (CCA) and the sampling offsets (APU).
+Around every sampling location the 3x3 patch of keys is compared, cell by cell, with the 3x3 context of the point; the
+81 similarities of a location give one logit. The logits weigh the sampled values (CCA) and the sampling offsets (APU).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ContextAwareCrossAttention(nn.Module):
         keys = tokens.projected(self.key_projection, self.heads)
         if not isinstance(keys, GatherSampler):
             return self._patch_logits(x, y, cells, keys)
-        chunks = zip(*(argument.split(self.chunk) for argument in (x, y, cells)), strict=True)
+        chunks = zip(x.split(self.chunk), y.split(self.chunk), cells.split(self.chunk), strict=True)
         return torch.cat([self._patch_logits(*chunk, keys) for chunk in chunks])
 
     def _patch_logits(self, x: Tensor, y: Tensor, cells: Tensor, keys: Sampler, biases: Tensor | None = None) -> Tensor:

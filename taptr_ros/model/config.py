@@ -145,7 +145,7 @@ class ModelConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise InvalidConfigError(
-                f"The model's config has unknown entries {', '.join(unknown)}; it was made by another version of taptr_ros."
+                f"The model's config has unknown entries {', '.join(unknown)}; another version of taptr_ros made it."
             )
         return cls(**fields)
 

@@ -60,5 +60,5 @@ def weights_checksum(weights: Mapping[str, NDArray[Any]]) -> str:
     for name in sorted(weights):
         array = np.ascontiguousarray(weights[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(memoryview(array.reshape(-1).view(np.uint8)))
+        digest.update(array.tobytes())
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ CLAMP = 1e-3
 
 
 def inverse_sigmoid(value: Tensor) -> Tensor:
-    """Return the logit of `value` (any shape), clipped to 0..1 and kept `CLAMP` away from both ends (spec section 0)."""
+    """Return the logit of `value` (any shape), clipped to 0..1 and kept `CLAMP` from both ends (spec section 0)."""
     value = value.clamp(0.0, 1.0)
     return torch.log(value.clamp(min=CLAMP) / (1.0 - value).clamp(min=CLAMP))
 
@@ -48,7 +50,7 @@ class MLP(nn.Module):
     def __init__(self, *widths: int, final_activation: bool = False) -> None:
         """`widths` are the sizes from input to output; `final_activation` adds a ReLU at the end."""
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.final_activation = final_activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -61,8 +61,8 @@ class TaptrNetwork(nn.Module):
         box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))
         return context[:, PATCH // 2, PATCH // 2], context, box
 
-    def decode(self, tokens: Tensor, tracks: DecoderInput, late: LateProjection = LateProjection()) -> DecoderOutput:
-        """Find the tracks in the frame with image tokens [S,D] (spec section 5)."""
+    def decode(self, tokens: Tensor, tracks: DecoderInput, late: LateProjection) -> DecoderOutput:
+        """Find the tracks in the frame with image tokens [S,D] (spec section 5); `late` changes the cost alone."""
         return self.decoder(tokens, tracks, self.form, late)
 
     @staticmethod

@@ -56,7 +56,7 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
             values: [N,M,D] slots as they are.
             weights: [N,M] visibility weights; 0 marks an empty slot.
             phase: [2,D/2] cosine and sine of the current frame number times the rotary frequencies.
-            updated: [N] bool, False in a track's start frame, where the current slot is the start slot and counts fully.
+            updated: [N] bool, False in a track's start frame: the current slot is then the start slot, of weight 1.
         """
         count, dim = x.shape
         depth = dim // self.heads

@@ -28,9 +28,9 @@ class BackendInfo:
     device: str
     """Device the backend computes on, for instance `cpu` or `cuda:0`."""
     height: int
-    """Input height in pixels that images are stretched to."""
+    """Input height in pixels that images are stretched to; 0 if every image keeps its own size."""
     width: int
-    """Input width in pixels that images are stretched to."""
+    """Input width in pixels that images are stretched to; 0 if every image keeps its own size."""
     content_dim: int
     """Channels D of content features, contexts and memory slots; 0 for a backend without memory."""
     state_dim: int

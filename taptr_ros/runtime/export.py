@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError
+from taptr_ros.model.cca import LateProjection
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.files import load_model
 from taptr_ros.model.network import TaptrNetwork
@@ -49,8 +50,10 @@ def export(
 ) -> ExportReport:
     """Export the model file `model` to `folder` and compare the two on `frames`, uint8 [H,W,3] RGB, at least two.
 
-    `size` is the input (height, width) that the graphs are fixed to; None keeps the model's own. Raises `ModelFileError`
-    if the model cannot be read, or if the graphs disagree with it by more than `TOLERANCE` pixels.
+    `size` is the input (height, width) that the graphs are fixed to; None keeps the model's own.
+
+    Raises `ModelFileError` if the model cannot be read, or if the graphs disagree with it by more than `TOLERANCE`
+    pixels.
     """
     if len(frames) < 2:
         raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; give a longer video.")
@@ -179,5 +182,5 @@ class _Decode(nn.Module):
         self.network = network
 
     def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        output = self.network.decode(tokens, DecoderInput(*tracks))
+        output = self.network.decode(tokens, DecoderInput(*tracks), LateProjection())
         return *self.network.position_and_visibility(output), output.state, output.content

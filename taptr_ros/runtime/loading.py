@@ -45,21 +45,19 @@ def load_backend(
     if threads is not None and threads < 1:
         raise InvalidConfigError(f"threads is {threads}; give a positive whole number.")
     path = Path(model)
-    if model == LUCAS_KANADE:
-        kind, load = "opencv", _load_lucas_kanade
-    elif path.is_dir():
-        kind, load = "onnxruntime", _load_exported
-    else:
-        kind, load = "torch", _load_model_file
+    kind = "opencv" if model == LUCAS_KANADE else "onnxruntime" if path.is_dir() else "torch"
     if backend not in (None, kind):
         advice = "; make one with `taptr export`" if backend == "onnxruntime" and path.is_file() else ""
         raise ModelFileError(f"{model} runs on backend {kind}, not on {backend}{advice}.")
-    return load(path, device or "cpu", size, threads, precision)
+    device = device or "cpu"
+    if kind == "opencv":
+        return _load_lucas_kanade(device, size, threads, precision)
+    if kind == "onnxruntime":
+        return _load_exported(path, device, size, threads, precision)
+    return _load_model_file(path, device, size, threads, precision)
 
 
-def _load_lucas_kanade(
-    path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
-) -> Backend:
+def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int | None, precision: str) -> Backend:
     import cv2
 
     from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend

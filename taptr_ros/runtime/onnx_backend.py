@@ -32,8 +32,10 @@ class OnnxBackend:
     def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
         """Load the model in `folder` for `device`, one of `PROVIDERS`.
 
-        `threads` limits the CPU threads; None leaves the choice to ONNX Runtime. Raises `ModelFileError` for a missing or
-        damaged model and `BackendUnavailableError` if the installed ONNX Runtime lacks the provider.
+        `threads` limits the CPU threads; None leaves the choice to ONNX Runtime.
+
+        Raises `ModelFileError` for a missing or damaged model and `BackendUnavailableError` if the installed ONNX
+        Runtime lacks the provider.
         """
         model = read_manifest(folder)
         config = model.config

@@ -22,7 +22,7 @@ from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackAr
 from taptr_ros.runtime.images import fit_image
 
 LATE_KEYS_UP_TO = 10
-"""Tracks up to which a CPU projects keys faster where they are sampled than on all tokens. For values it always does."""
+"""Tracks up to which a CPU projects keys faster where they are sampled than on all tokens; values always."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Names of the types in which the network can compute; memory and positions are float32 in both."""
