@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -91,8 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         result = evaluate(
             backend,
             sequences,
-            # A benchmark's sequence is one shot, in which the detector takes fast motion for a cut.
-            tracker_config=dataclasses.replace(tracker_config(arguments), scene_cut_threshold=0.0),
+            tracker_config=tracker_config(arguments),
             query_mode=arguments.query_mode,
             raster=arguments.raster,
             progress=show,

@@ -70,8 +70,8 @@ class TrackerConfig:
     away; 0 asks for the exact stamp."""
 
     scene_cut_threshold: float = 27.0
-    """Mean change of hue, saturation and brightness (0..255) between frames that counts as a scene cut; 0 turns
-    the detector off."""
+    """Mean change of hue, saturation and brightness (0..255) that counts as a scene cut in a still picture; fast
+    motion raises it. 0 turns the detector off."""
     gap_seconds: float = 2.0
     """A longer gap between the stamps of two frames is answered like a scene cut; 0 never."""
     match_grid: int = 32
