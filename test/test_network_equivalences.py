@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="the network is written in PyTorch")
 import streams  # noqa: E402
 import tiny_network  # noqa: E402
 
-from taptr_ros.model.cca import LateProjection  # noqa: E402
+from taptr_ros.model.gather import GatherSampler  # noqa: E402
 from taptr_ros.model.network import TaptrNetwork  # noqa: E402
 from taptr_ros.model.rotary import rotary_frequencies, rotary_phase  # noqa: E402
 from taptr_ros.model.sampling import Levels, sampler  # noqa: E402
@@ -143,40 +143,38 @@ def border_positions(count: int, groups: int, patch: bool) -> tuple[Any, Any]:
     return both
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-def test_gather_equals_grid_sampling(groups: int) -> None:
+def test_gather_equals_grid_sampling() -> None:
     tokens = random(sum(LEVELS.counts), 8, dtype=torch.float64)
-    projection = torch.nn.Linear(8, 4 * groups, dtype=torch.float64).requires_grad_(False)
-    forms = []
-    for form in ("grid", "gather"):
-        source = sampler(tokens, LEVELS, form)
-        forms.append(source if groups == 1 else source.projected(projection, groups))
+    projection = torch.nn.Linear(8, 16, dtype=torch.float64).requires_grad_(False)
+    grid, gather = (sampler(tokens, LEVELS, form).projected(projection, 4) for form in ("grid", "gather"))
     x, y = border_positions(6, 4, patch=False)
     weight = random(*x.shape, seed=2, dtype=torch.float64)
-    grid, gather = (source.weighted_sum(x, y, weight) for source in forms)
-    np.testing.assert_allclose(gather, grid, atol=1e-6, rtol=1e-6)
-    assert grid.abs().max() > 0.1
-    cells = random(6, 4, 9, grid.shape[-1], seed=3, dtype=torch.float64)
+    expected = grid.weighted_sum(x, y, weight)
+    np.testing.assert_allclose(gather.weighted_sum(x, y, weight), expected, atol=1e-6, rtol=1e-6)
+    assert expected.abs().max() > 0.1
+    cells = random(6, 4, 9, 4, seed=3, dtype=torch.float64)
     x, y = border_positions(6, 4, patch=True)
-    for method in (lambda source: source.patches(x, y), lambda source: source.similarity(x, y, cells)):
-        grid, gather = (method(source) for source in forms)
-        np.testing.assert_allclose(gather, grid, atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(gather.patches(x, y), grid.patches(x, y), atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(gather.similarity(x, y, cells), grid.similarity(x, y, cells), atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["grid", "gather"])
-def test_late_projection_equals_dense_at_the_borders_too(form: str) -> None:
+@pytest.mark.parametrize("late_keys_up_to", [0, 1000])
+def test_late_projection_equals_dense_at_the_borders_too(late_keys_up_to: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gather form projects values late, and keys if there are few points; the grid form projects all tokens."""
+    monkeypatch.setattr(GatherSampler, "late_keys_up_to", late_keys_up_to)
     network = tiny_net()
     tokens = tiny_tokens(network)
     attention = network.decoder.layers[0].cross_attention
-    source = sampler(tokens, network.levels, form)
     edges = torch.tensor([0.001, 0.02, 0.3, 0.5, 0.98, 0.999])
     reference = torch.stack(torch.meshgrid(edges, edges, indexing="ij"), -1).view(-1, 2)
     query, context = random(36, 32, seed=1), random(36, 3, 3, 32, seed=2)
-    dense = attention(query, reference, context, source, LateProjection())
-    late = attention(query, reference, context, source, LateProjection(keys=True, values=True))
+    dense, late = (
+        attention(query, reference, context, sampler(tokens, network.levels, form)) for form in ("grid", "gather")
+    )
     for expected, value in zip(dense, late, strict=True):
         np.testing.assert_allclose(value, expected, atol=1e-5)
-    assert attention.value_projection.bias.abs().max() > 0.01, "a bias of zero would not show errors at the border"
+    for projection in (attention.key_projection, attention.value_projection):
+        assert projection.bias.abs().max() > 0.01, "a bias of zero would not show errors at the border"
 
 
 def test_folding_the_norms_changes_nothing() -> None:

@@ -6,24 +6,13 @@ Around every sampling location the 3x3 patch of keys is compared, cell by cell, 
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor, nn
 
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.gather import GatherSampler
 from taptr_ros.model.layers import MLP
-from taptr_ros.model.sampling import Levels, Sampler, coverage
-
-
-@dataclasses.dataclass(frozen=True)
-class LateProjection:
-    """What to project where it is sampled instead of on all tokens: the same result, cheaper for few points."""
-
-    keys: bool = False
-    values: bool = False
-
+from taptr_ros.model.sampling import Levels, Sampler
 
 PATCH = 3
 """Side of context and key patches, in level pixels."""
@@ -53,9 +42,9 @@ class ContextAwareCrossAttention(nn.Module):
         self.output_projection = nn.Linear(dim, dim)
 
     def forward(
-        self, query: Tensor, reference: Tensor, context: Tensor, tokens: Sampler, late: LateProjection
+        self, query: Tensor, reference: Tensor, context: Tensor, tokens: Sampler
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from `query` [N,D] at `reference` [N,2] (x, y in 0..1) to the tokens [S,1,D].
+        """Attend from `query` [N,D] at `reference` [N,2] (x, y in 0..1) to the image tokens [S,D].
 
         `context` is [N,3,3,D]. Returns the output [N,D], the logits [N,heads,L,P] and the offsets [N,2,heads,L,P]
         (x, y first) in level pixels.
@@ -64,47 +53,23 @@ class ContextAwareCrossAttention(nn.Module):
         offsets = self.sampling_offsets(query).view(count, 2, self.heads, len(self.levels.sizes), self.points)
         centre = reference.unsqueeze(-1) * self.levels.width_height.t() - 0.5
         x, y = (centre[:, :, None, :, None] + offsets).unbind(1)
-        logits = self._logits(x, y, context, tokens, late.keys)
+        cells = self.context_projection(context.flatten(1, 2)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        logits = self._logits(x, y, *tokens.prepare_similarity(cells, self.key_projection))
         attention = logits.flatten(2).softmax(-1).view(logits.shape)
-        values = self._values(x, y, attention, tokens, late.values)
+        values = tokens.weighted_projection(x, y, attention, self.value_projection)
         return self.output_projection(values.reshape(count, -1)), logits, offsets
 
-    def _logits(self, x: Tensor, y: Tensor, context: Tensor, tokens: Sampler, late: bool) -> Tensor:
-        """Return the patch-level similarity of every sampling location as a logit [N,heads,L,P].
-
-        <W x + b, g> = <x, W' g> + <b, g>: for a late projection, W of the keys moves to the nine context cells g, and
-        the bias b counts by the share of a sample that lies inside the image.
-        """
-        cells = self.context_projection(context.flatten(1, 2)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        if late:
-            keys = tokens
-            biases = torch.matmul(cells, self.key_projection.bias.view(self.heads, -1, 1)).transpose(-1, -2)
-            cells = torch.matmul(cells, self.key_projection.weight.unflatten(0, (self.heads, -1)))
-            return self._patch_logits(x, y, cells, keys, biases)
-        keys = tokens.projected(self.key_projection, self.heads)
+    def _logits(self, x: Tensor, y: Tensor, keys: Sampler, cells: Tensor) -> Tensor:
+        """Return the patch-level similarity of every sampling location as a logit [N,heads,L,P]."""
         if not isinstance(keys, GatherSampler):
-            return self._patch_logits(x, y, cells, keys)
+            return self._patch_logits(x, y, keys, cells)
         chunks = zip(x.split(self.chunk), y.split(self.chunk), cells.split(self.chunk), strict=True)
-        return torch.cat([self._patch_logits(*chunk, keys) for chunk in chunks])
+        return torch.cat([self._patch_logits(x, y, keys, cells) for x, y, cells in chunks])
 
-    def _patch_logits(self, x: Tensor, y: Tensor, cells: Tensor, keys: Sampler, biases: Tensor | None = None) -> Tensor:
-        """Compare key patches at x, y [N,heads,L,P] with context cells [N,heads,9,d], biases [N,heads,1,9]."""
-        across, down = x + self.key_patch[:, 0], y + self.key_patch[:, 1]
-        similarity = keys.similarity(across, down, cells)
-        if biases is not None:
-            similarity = similarity + coverage(across, down, self.levels).reshape(*x.shape[:2], -1, 1) * biases
+    def _patch_logits(self, x: Tensor, y: Tensor, keys: Sampler, cells: Tensor) -> Tensor:
+        """Compare key patches round x, y [N,heads,L,P] with context cells [N,heads,9,d]."""
+        similarity = keys.similarity(x + self.key_patch[:, 0], y + self.key_patch[:, 1], cells)
         return self.patch_similarity(similarity.view(*x.shape, PATCH**4)).squeeze(-1)
-
-    def _values(self, x: Tensor, y: Tensor, attention: Tensor, tokens: Sampler, late: bool) -> Tensor:
-        """Return the attention-weighted values [N,heads,d] at x, y [N,heads,L,P]."""
-        if not late:
-            return tokens.projected(self.value_projection, self.heads).weighted_sum(x, y, attention)
-        mixed = tokens.weighted_sum(x, y, attention).transpose(0, 1)
-        weight = self.value_projection.weight.unflatten(0, (self.heads, -1))
-        values = torch.matmul(mixed, weight.transpose(1, 2)).transpose(0, 1)
-        inside = coverage(x.unsqueeze(0), y.unsqueeze(0), self.levels).view(attention.shape)
-        mass = (attention * inside).flatten(2).sum(-1, keepdim=True)
-        return values + self.value_projection.bias.unflatten(0, (self.heads, -1)) * mass
 
 
 def key_patch_offsets(levels: Levels, corner_aligned: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""Conversion of official TAPTRv3 checkpoints (spec sections 10 and 14) to this package's model files."""
+"""Conversion of official TAPTRv3 checkpoints (spec section 10) to this package's model files."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taptr_ros.model.cca import AutomaticPositionUpdate, ContextAwareCrossAttention, LateProjection
+from taptr_ros.model.cca import AutomaticPositionUpdate, ContextAwareCrossAttention
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.layers import MLP, FeedForward, SineEmbedding, inverse_sigmoid
 from taptr_ros.model.sampling import Form, Levels, Sampler, sampler
@@ -119,16 +119,13 @@ class DecoderLayer(nn.Module):
         tracks: DecoderInput,
         tokens: Sampler,
         sine: SineEmbedding,
-        late: LateProjection,
     ) -> tuple[Tensor, Tensor]:
         """Refine content `x` [N,D] at the boxes `reference` [N,4]; returns it and the boxes after APU."""
         attended = self.temporal_attention(
             x, tracks.content, tracks.keys, tracks.values, tracks.weights, tracks.phase, tracks.updated
         )
         x = self.temporal_norm(x + attended)
-        attended, logits, offsets = self.cross_attention(
-            x + query_position, reference[:, :2], tracks.context, tokens, late
-        )
+        attended, logits, offsets = self.cross_attention(x + query_position, reference[:, :2], tracks.context, tokens)
         x = self.cross_norm(x + attended)
         position = reference[:, :2]
         moved = inverse_sigmoid(position + self.position_update(logits, offsets)).sigmoid()
@@ -156,7 +153,7 @@ class Decoder(nn.Module):
         self.box_heads = nn.ModuleList(MLP(dim, dim, dim, 4) for _ in range(config.decoder_layers))
         self.class_heads = nn.ModuleList(nn.Linear(dim, VISIBILITY_CLASSES) for _ in range(config.decoder_layers))
 
-    def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form, late: LateProjection) -> DecoderOutput:
+    def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form) -> DecoderOutput:
         """Find the tracks in the frame with image tokens [S,D]."""
         source = sampler(tokens, self.levels, form)
         updated = tracks.updated.unsqueeze(-1)
@@ -166,7 +163,7 @@ class Decoder(nn.Module):
         for layer, box_head in zip(self.layers, self.box_heads, strict=True):
             before = reference
             query_position = self.query_position_head(self.sine(reference))
-            x, reference = layer(x, query_position, reference, tracks, source, self.sine, late)
+            x, reference = layer(x, query_position, reference, tracks, source, self.sine)
             # A frozen row's position is the same before and after, so its change is zero.
             change = reference[:, :2] - before[:, :2]
             fused = self.position_change_fuser(torch.cat((x, self.sine(change)), dim=-1))

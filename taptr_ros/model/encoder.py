@@ -39,7 +39,7 @@ class DeformableSelfAttention(nn.Module):
 class EncoderLayer(nn.Module):
     """Deformable self-attention, then a feed-forward block."""
 
-    chunk = 512
+    chunk = 680
     """Tokens computed at once in inference: their temporaries then stay in the processor's cache."""
 
     def __init__(self, config: ModelConfig) -> None:

@@ -3,6 +3,10 @@
 `embedding_bag` reads and sums the rows in one vectorised kernel, so what is left to do well is to compute 4 row indices
 and 4 weights per sample. Padding every level with a border of zeros removes all bounds checks, and index arithmetic in
 float32 (exact below 2^24) keeps the number of passes over memory small.
+
+Besides its D channels a token has one more, which is 1 inside the image and 0 in the padding. A projection's bias is
+that channel's weight: it then counts by the share of a sample that lies inside the image, whether the projection comes
+before the sampling or after it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,9 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+EXTRA_CHANNELS = 8
+"""Channels after a token's own: the ones, and zeros that keep rows aligned for the processor's vectors."""
 
 
 class PaddedLayout:
@@ -28,19 +35,16 @@ class PaddedLayout:
         # A position on the far border has a neighbour of weight 0 beyond it, which must still be a row of the table.
         self.rows = rows + sizes[-1][1] + 3
 
-    @functools.cached_property
-    def padding(self) -> Tensor:
-        """Indices of the table's rows of zeros."""
-        inside = self.table(torch.ones(sum(height * width for height, width in self.sizes), 1))
-        return torch.nonzero(inside.flatten() == 0.0).flatten()
-
     def table(self, tokens: Tensor) -> Tensor:
-        """Copy tokens [S,D] into a padded table [rows,D]."""
-        table = tokens.new_zeros(self.rows, tokens.shape[1])
+        """Copy tokens [S,D] into a padded table [rows, D + EXTRA_CHANNELS] with the channel of ones."""
+        dim = tokens.shape[1]
+        table = tokens.new_zeros(self.rows, dim + EXTRA_CHANNELS)
         first = 0
         for (height, width), start in zip(self.sizes, self.starts, strict=True):
             padded = table[start : start + (height + 2) * (width + 2)].view(height + 2, width + 2, -1)
-            padded[1:-1, 1:-1] = tokens[first : first + height * width].view(height, width, -1)
+            inside = padded[1:-1, 1:-1]
+            inside[..., :dim] = tokens[first : first + height * width].view(height, width, dim)
+            inside[..., dim] = 1.0
             first += height * width
         return table
 
@@ -66,17 +70,36 @@ class PaddedLayout:
 class GatherSampler:
     """`taptr_ros.model.sampling.Sampler` by gathering rows of a padded table."""
 
+    late_keys_up_to = 10
+    """Points up to which it is faster to compare unprojected tokens with back-projected cells than to project all."""
+
     def __init__(self, table: Tensor, layout: PaddedLayout) -> None:
         """`table` is [rows,G,d] in the layout."""
         self.layout = layout
         self.groups, self.depth = table.shape[1:]
         self.table = table.flatten(0, 1)
 
+    @classmethod
+    def of(cls, tokens: Tensor, layout: PaddedLayout) -> GatherSampler:
+        """Make tokens [S,D] ready for sampling."""
+        return cls(layout.table(tokens).unsqueeze(1), layout)
+
     def projected(self, projection: nn.Linear, groups: int) -> GatherSampler:
         """See `taptr_ros.model.sampling.Sampler`."""
-        table = projection(self.table)
-        table[self.layout.padding] = 0.0
-        return GatherSampler(table.unflatten(1, (groups, -1)), self.layout)
+        return GatherSampler(F.linear(self.table, _with_bias(projection)).unflatten(1, (groups, -1)), self.layout)
+
+    def weighted_projection(self, x: Tensor, y: Tensor, weight: Tensor, projection: nn.Linear) -> Tensor:
+        """See `taptr_ros.model.sampling.Sampler`; projects only the weighted sums of tokens."""
+        mixed = self.weighted_sum(x, y, weight).transpose(0, 1)
+        by_group = _with_bias(projection).unflatten(0, (len(mixed), -1))
+        return torch.bmm(mixed, by_group.transpose(1, 2)).transpose(0, 1)
+
+    def prepare_similarity(self, cells: Tensor, projection: nn.Linear) -> tuple[GatherSampler, Tensor]:
+        """See `taptr_ros.model.sampling.Sampler`; for few points <W x + b, c> = <x, W' c> + <b, c> with cells c."""
+        count, groups = cells.shape[:2]
+        if count > self.late_keys_up_to:
+            return self.projected(projection, groups), cells
+        return self, torch.matmul(cells, _with_bias(projection).unflatten(0, (groups, -1)))
 
     def weighted_sum(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """See `taptr_ros.model.sampling.Sampler`."""
@@ -125,6 +148,11 @@ class GatherSampler:
     def _sum_rows(self, index: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted sums [B,d] of table rows; index, int32, and weight are [B,K]."""
         return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=weight)
+
+
+def _with_bias(projection: nn.Linear) -> Tensor:
+    """Return the weight [E, D + EXTRA_CHANNELS] of a projection of tokens with the channel of ones."""
+    return F.pad(torch.cat((projection.weight, projection.bias.unsqueeze(1)), dim=1), (0, EXTRA_CHANNELS - 1))
 
 
 def _neighbours(position: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from taptr_ros.model.backbone import Backbone
-from taptr_ros.model.cca import PATCH, LateProjection
+from taptr_ros.model.cca import PATCH
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.decoder import VISIBLE_CLASS, Decoder, DecoderInput, DecoderOutput
 from taptr_ros.model.encoder import Encoder
@@ -56,14 +56,14 @@ class TaptrNetwork(nn.Module):
         cells = torch.minimum((centre + steps.view(-1, 1, 1, 1)).clamp(min=0.0), last)
         x, y = cells[:, :, None, :, None].unbind(-1)
         sampled = sampler(tokens, self.levels, self.form).patches(x, y)
-        per_cell = sampled.view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1).permute(0, 2, 3, 1, 4).flatten(3)
-        context = self.query_initializer(per_cell)
+        per_level = sampled[..., : tokens.shape[1]].view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1)
+        context = self.query_initializer(per_level.permute(0, 2, 3, 1, 4).flatten(3))
         box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))
         return context[:, PATCH // 2, PATCH // 2], context, box
 
-    def decode(self, tokens: Tensor, tracks: DecoderInput, late: LateProjection) -> DecoderOutput:
-        """Find the tracks in the frame with image tokens [S,D] (spec section 5); `late` changes the cost alone."""
-        return self.decoder(tokens, tracks, self.form, late)
+    def decode(self, tokens: Tensor, tracks: DecoderInput) -> DecoderOutput:
+        """Find the tracks in the frame with image tokens [S,D] (spec section 5)."""
+        return self.decoder(tokens, tracks, self.form)
 
     @staticmethod
     def position_and_visibility(output: DecoderOutput) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,7 @@
 
 Tokens are [S,D]: all levels flattened row-major and concatenated, finest first. Projected ones have G groups (heads) of
 d channels.
-Positions are in pixels of their level, (0,0) being the centre of its first pixel; outside, tokens count as zero. With
-one group of tokens, positions may have any number of groups: all of them then read the whole token.
+Positions are in pixels of their level, (0,0) being the centre of its first pixel; outside, tokens count as zero.
 
 "gather" reads rows of the token table and sums them in one fused kernel: the fastest form on a CPU, see
 `taptr_ros.model.gather`. "grid" uses `grid_sample`, which runs on every device, has gradients for the positions and
@@ -43,16 +42,22 @@ class Sampler(Protocol):
     """Tokens, made ready for being sampled many times."""
 
     def projected(self, projection: nn.Linear, groups: int) -> Sampler:
-        """Return a sampler of all tokens [S,1,D] projected to E channels, in `groups` groups of E / groups."""
+        """Return a sampler of all tokens [S,D] projected to E channels, in `groups` groups of E / groups."""
 
     def weighted_sum(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """Return the sum over levels and points of weight * sample, [N,G,d]; x, y and weight are [N,G,L,P]."""
 
+    def weighted_projection(self, x: Tensor, y: Tensor, weight: Tensor, projection: nn.Linear) -> Tensor:
+        """Return what `projected(projection, G).weighted_sum(x, y, weight)` does, by the cheaper way."""
+
     def patches(self, x: Tensor, y: Tensor) -> Tensor:
         """Sample at all combinations of x [I,N,G,L,P] and y [J,N,G,L,P].
 
-        Returns [N,G,L*P*I*J,d], x before y in the order of a patch.
+        Returns [N,G,L*P*I*J,d], x before y in the order of a patch; d may be more than D, the rest is to be ignored.
         """
+
+    def prepare_similarity(self, cells: Tensor, projection: nn.Linear) -> tuple[Sampler, Tensor]:
+        """Return a sampler and cells whose `similarity` is that of projected tokens with `cells` [N,G,K,E/G]."""
 
     def similarity(self, x: Tensor, y: Tensor, cells: Tensor) -> Tensor:
         """Return the dot products of `patches(x, y)` with `cells` [N,G,K,d], as [N,G,L*P*I*J,K]."""
@@ -61,7 +66,7 @@ class Sampler(Protocol):
 def sampler(tokens: Tensor, levels: Levels, form: Form) -> Sampler:
     """Make tokens [S,D] ready for sampling in one of the two forms, as one group."""
     if form == "gather":
-        return GatherSampler(levels.layout.table(tokens).unsqueeze(1), levels.layout)
+        return GatherSampler.of(tokens, levels.layout)
     return GridSampler(tokens.t().unsqueeze(0), levels)
 
 
@@ -82,16 +87,19 @@ class GridSampler:
 
     def weighted_sum(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         """See `Sampler`."""
-        rows, groups = x.shape[:2]
-        if len(self.channels) == 1:
-            x, y, weight = (value.flatten(0, 1).unsqueeze(1) for value in (x, y, weight))
         parts = [
-            (
-                self._sample(level, x[:, :, level], y[:, :, level]) * weight[:, :, level].transpose(0, 1).unsqueeze(1)
-            ).sum(-1)
+            (self._sample(level, x[:, :, level], y[:, :, level]) * weight[:, :, level].transpose(0, 1).unsqueeze(1))
             for level in range(len(self.images))
         ]
-        return torch.stack(parts).sum(0).permute(2, 0, 1).reshape(rows, groups, -1)
+        return torch.stack([part.sum(-1) for part in parts]).sum(0).permute(2, 0, 1)
+
+    def weighted_projection(self, x: Tensor, y: Tensor, weight: Tensor, projection: nn.Linear) -> Tensor:
+        """See `Sampler`."""
+        return self.projected(projection, x.shape[1]).weighted_sum(x, y, weight)
+
+    def prepare_similarity(self, cells: Tensor, projection: nn.Linear) -> tuple[GridSampler, Tensor]:
+        """See `Sampler`."""
+        return self.projected(projection, cells.shape[1]), cells
 
     def patches(self, x: Tensor, y: Tensor) -> Tensor:
         """See `Sampler`."""
@@ -104,35 +112,14 @@ class GridSampler:
 
     def _level_patches(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Return the patches of every level, [N,G,P*I*J,d] each."""
-        rows, groups = x.shape[1:3]
         across, down = x.shape[0], y.shape[0]
         x = x[:, None].expand(-1, down, *x.shape[1:]).flatten(0, 1).permute(1, 2, 3, 4, 0).flatten(3)
         y = y[None].expand(across, *y.shape).flatten(0, 1).permute(1, 2, 3, 4, 0).flatten(3)
-        if len(self.channels) == 1:
-            x, y = (value.flatten(0, 1).unsqueeze(1) for value in (x, y))
-        return [
-            self._sample(level, x[:, :, level], y[:, :, level])
-            .permute(2, 0, 3, 1)
-            .reshape(rows, groups, x.shape[-1], -1)
-            for level in range(len(self.images))
-        ]
+        levels = range(len(self.images))
+        return [self._sample(level, x[:, :, level], y[:, :, level]).permute(2, 0, 3, 1) for level in levels]
 
     def _sample(self, level: int, x: Tensor, y: Tensor) -> Tensor:
         """Sample one level at x, y [N,G,K] and return [G,d,N,K]."""
         height, width = self.levels.sizes[level]
         grid = torch.stack(((2.0 * x + 1.0) / width - 1.0, (2.0 * y + 1.0) / height - 1.0), -1).transpose(0, 1)
         return F.grid_sample(self.images[level], grid, "bilinear", "zeros", align_corners=False)
-
-
-def coverage(x: Tensor, y: Tensor, levels: Levels) -> Tensor:
-    """Return the share of a bilinear sample's weight that falls inside the image: 1 inside, less at the border.
-
-    x is [I,N,G,L,P] and y is [J,N,G,L,P]; the result is [N,G,L,P,I,J]. A bias added to every token before sampling
-    arrives in the sample multiplied by this.
-    """
-    # The share ramps from 0 to 1 over the pixel beyond each border.
-    across, down = (
-        (torch.minimum(position, size - 1.0 - position) + 1.0).clamp(0.0, 1.0)
-        for position, size in ((x, levels.width_height[:, :1]), (y, levels.width_height[:, 1:]))
-    )
-    return (across[:, None] * down).permute(2, 3, 4, 5, 0, 1)

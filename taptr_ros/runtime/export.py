@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError
-from taptr_ros.model.cca import LateProjection
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.files import load_model
 from taptr_ros.model.network import TaptrNetwork
@@ -182,5 +181,5 @@ class _Decode(nn.Module):
         self.network = network
 
     def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        output = self.network.decode(tokens, DecoderInput(*tracks), LateProjection())
+        output = self.network.decode(tokens, DecoderInput(*tracks))
         return *self.network.position_and_visibility(output), output.state, output.content

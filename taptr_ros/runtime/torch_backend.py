@@ -13,16 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
-from taptr_ros.model.cca import LateProjection
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.network import TaptrNetwork
 from taptr_ros.model.rotary import rotary_phase
 from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
 from taptr_ros.runtime.images import fit_image
-
-LATE_KEYS_UP_TO = 10
-"""Tracks up to which a CPU projects keys faster where they are sampled than on all tokens; values always."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Names of the types in which the network can compute; memory and positions are float32 in both."""
@@ -119,8 +115,6 @@ class TorchBackend:
         frame: int,
     ) -> Decoded:
         """Move the tracks in rows 0..rows-1 to this frame; `previous_features` are not needed."""
-        on_cpu = self._device.type == "cpu"
-        late = LateProjection(keys=on_cpu and rows <= LATE_KEYS_UP_TO, values=on_cpu)
         inputs = DecoderInput(
             content=tracks.content[:rows],
             context=tracks.context[:rows],
@@ -132,7 +126,7 @@ class TorchBackend:
             updated=torch.as_tensor(updated, device=self._device),
         )
         with self._inference():
-            output = self.network.decode(features, inputs, late)
+            output = self.network.decode(features, inputs)
             xy, visibility = self.network.position_and_visibility(output)
         return Decoded(
             xy=xy.float().numpy(force=True),
