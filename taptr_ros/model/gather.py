@@ -125,20 +125,15 @@ class GatherSampler:
         width, height, line, first = self.layout.constants(points, position_groups, self.groups, x.dtype)
         x_lower, right = _neighbours(x.flatten(3), width)
         y_lower, below = _neighbours(y.flatten(3), height)
-        x_index = (x_lower * self.groups).add_(first)
-        y_index = y_lower * line
-        # [I,2,K] and [J,2,K]: the two neighbours on each axis of K sampling locations.
-        x_index = torch.stack((x_index, x_index + self.groups), dim=1).to(torch.int32).flatten(2)
-        y_index = torch.stack((y_index, y_index + line), dim=1).to(torch.int32).flatten(2)
-        x_weight = torch.stack((1.0 - right, right), dim=1).flatten(2)
-        y_weight = torch.stack((1.0 - below, below), dim=1).flatten(2)
-        index = x_index[:, None, None] + y_index[None, :, :, None]
-        weight = x_weight[:, None, None] * y_weight[None, :, :, None]
-        # Locations vary fastest so far, which vectorises; the kernel wants the four corners of a sample side by side.
-        locations = index.shape[-1]
-        sampled = self._sum_rows(
-            index.view(-1, locations).t().reshape(-1, 4), weight.view(-1, locations).t().reshape(-1, 4)
-        )
+        x_index, y_index = x_lower.mul_(self.groups).add_(first), y_lower.mul_(line)
+        ones = torch.ones_like(x_index[0])
+        combine = _corner_combinations(len(x), len(y), self.groups, x.dtype)
+        # One product of matrices each spreads what is known per axis to all corners of all cells, which is faster than
+        # broadcasting over such short axes.
+        index = torch.stack((*x_index, *y_index, line.expand_as(ones), ones), dim=-1) @ combine[0]
+        x_weight = torch.stack((*right, ones), dim=-1) @ combine[1]
+        y_weight = torch.stack((*below, ones), dim=-1) @ combine[2]
+        sampled = self._sum_rows(index.to(torch.int32).view(-1, 4), x_weight.mul_(y_weight).view(-1, 4))
         return sampled.view(count, position_groups, -1, self.depth)
 
     def similarity(self, x: Tensor, y: Tensor, cells: Tensor) -> Tensor:
@@ -148,6 +143,30 @@ class GatherSampler:
     def _sum_rows(self, index: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted sums [B,d] of table rows; index, int32, and weight are [B,K]."""
         return F.embedding_bag(index, self.table, mode="sum", per_sample_weights=weight)
+
+
+@functools.lru_cache(maxsize=8)
+def _corner_combinations(across: int, down: int, groups: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Return matrices that spread positions on two axes to the corners of all cells, [rows, across*down*4] each.
+
+    For every cell (x first) and corner (upper left, upper right, lower left, lower right) they give the table row, from
+    the row parts of x and y, the rows per line and 1; the weight on the x axis, from the upper neighbours' weights
+    and 1; and the same on the y axis.
+    """
+    index = torch.zeros(across + down + 2, across, down, 2, 2, dtype=dtype)
+    x_weight = torch.zeros(across + 1, across, down, 2, 2, dtype=dtype)
+    y_weight = torch.zeros(down + 1, across, down, 2, 2, dtype=dtype)
+    for cell in range(across):
+        index[cell, cell] = 1.0
+        x_weight[cell, cell] = torch.tensor([-1.0, 1.0])
+    for cell in range(down):
+        index[across + cell, :, cell] = 1.0
+        y_weight[cell, :, cell] = torch.tensor([[-1.0], [1.0]])
+    index[-2, ..., 1, :] = 1.0
+    index[-1, ..., 1] = groups
+    x_weight[-1, ..., 0] = 1.0
+    y_weight[-1, ..., 0, :] = 1.0
+    return index.flatten(1), x_weight.flatten(1), y_weight.flatten(1)
 
 
 def _with_bias(projection: nn.Linear) -> Tensor:

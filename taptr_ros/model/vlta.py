@@ -71,13 +71,14 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
             start = torch.where(updated, CURRENT_FRAME_WEIGHT, 1.0).to(alpha.dtype)
             alpha = torch.cat((alpha, start.view(-1, 1, 1)), dim=-1)
         attention = scores.softmax(-1) * alpha
-        attention = attention / (attention.sum(-1, keepdim=True) + 1e-7)
+        total = attention.sum(-1, keepdim=True)
         mixed = torch.matmul(attention[..., : values.shape[1]], values)
         if self.current_frame_in_memory:
             mixed = mixed + attention[..., -1:] * current.unsqueeze(1)
         value_weight = self.value_projection.weight.view(self.heads, depth, dim)
         output = torch.bmm(mixed.transpose(0, 1), value_weight.transpose(1, 2)).transpose(0, 1)
-        output = output + self.value_projection.bias.view(self.heads, depth) * attention.sum(-1, keepdim=True)
+        # Normalising the sums is cheaper than normalising the attention, and equal.
+        output = (output + self.value_projection.bias.view(self.heads, depth) * total) / (total + 1e-7)
         return self.output_projection(output.reshape(count, dim))
 
 
