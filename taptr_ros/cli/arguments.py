@@ -7,12 +7,12 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import BACKENDS, load_backend
-from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.config import Support, TrackerConfig
 
 Subparsers = Any
 """What `ArgumentParser.add_subparsers` returns; its type has no public name."""
@@ -117,21 +117,24 @@ def add_size_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --memory and --no-support."""
+    """Add --memory, --support and --no-support."""
     group = parser.add_argument_group("tracker")
     group.add_argument(
         "--memory", type=count, default=TrackerConfig.memory_slots, metavar="M", help="past frames a track remembers"
     )
     group.add_argument(
-        "--no-support",
-        action="store_true",
-        help="track no hidden points beside the given ones (default: some, where points attend to each other)",
+        "--support",
+        choices=get_args(Support),
+        default=TrackerConfig.support,
+        help="hidden points tracked beside the given ones: grid is 6x6 over the image, local_and_grid adds 63 round "
+        "every point, as published results used, auto is grid where points attend to each other",
     )
+    group.add_argument("--no-support", dest="support", action="store_const", const="none", help="the same as none")
 
 
 def tracker_config(arguments: argparse.Namespace) -> TrackerConfig:
     """Return the configuration that `add_tracker_arguments` describes."""
-    return TrackerConfig(memory_slots=arguments.memory, support="none" if arguments.no_support else "auto")
+    return TrackerConfig(memory_slots=arguments.memory, support=arguments.support)
 
 
 @contextlib.contextmanager

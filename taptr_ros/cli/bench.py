@@ -8,6 +8,7 @@ import functools
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,10 +20,14 @@ from taptr_ros.cli.arguments import (
     load_requested_backend,
     output_file,
     positive,
+    requires_torch,
     size_list,
 )
 from taptr_ros.cli.table import format_table
+from taptr_ros.errors import InvalidConfigError
 from taptr_ros.evaluation.benchmark import BenchmarkEntry, Peak, benchmark, measure_peaks
+from taptr_ros.model.config import ModelConfig
+from taptr_ros.runtime.backend import Backend
 
 DESCRIPTION = """\
 Time the stages of a model on this machine, after warm-up, with memories that hold real content:
@@ -33,7 +38,15 @@ Time the stages of a model on this machine, after warm-up, with memories that ho
   frame   all of the tracker's work for one frame: encode, decode, memory, states
 
   taptr bench --model lucas_kanade --threads 2 --json bench.json
+
+The names taptrv3_r18 and taptrv3_r50 time these architectures with random weights: the time does not depend on them.
 """
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "taptrv3_r18": {"backbone": "resnet18"},
+    "taptrv3_r50": {"backbone": "resnet50"},
+}
+"""Released architectures that can be timed without their weights."""
 
 OUTPUT = """\
 The JSON file is a list of {"stage", "model", "backend", "threads", "height", "width", "points", "memory", "median_s",
@@ -71,7 +84,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, and write the JSON file."""
-    load = functools.partial(load_requested_backend, arguments)
+    load = functools.partial(_load, arguments)
     measurements = benchmark(
         load,
         threads=arguments.threads,
@@ -90,6 +103,25 @@ def run(arguments: argparse.Namespace) -> None:
     print()
     for peak in measure_peaks(info, arguments.seconds):
         print(_peak_line(peak))
+
+
+def _load(arguments: argparse.Namespace, size: tuple[int, int]) -> Backend:
+    """Load the requested model, or build the named architecture with random weights."""
+    if arguments.model not in ARCHITECTURES:
+        return load_requested_backend(arguments, size)
+    if arguments.backend not in (None, "torch"):
+        raise InvalidConfigError(
+            f"{arguments.model} without weights runs on torch; export a model to time {arguments.backend}."
+        )
+    with requires_torch("Timing an architecture"):
+        import torch
+
+        from taptr_ros.runtime.torch_backend import TorchBackend
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    shape = ARCHITECTURES[arguments.model]
+    config = ModelConfig.released(name=arguments.model, height=size[0], width=size[1], **shape)
+    return TorchBackend(config, device=arguments.device, precision=arguments.precision)
 
 
 def machine_name() -> str:

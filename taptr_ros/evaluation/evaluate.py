@@ -117,6 +117,12 @@ def _evaluate_sequence(
     scale = np.array([size[1] / sequence.size[1], size[0] / sequence.size[0]], np.float32)
     points = (sequence.points * scale)[queries.tracks]
     tracks = QueryTracks(points, queries, size)
+    # Room for more than the sequence can fill would change nothing but the memory taken.
+    config = dataclasses.replace(
+        config,
+        capacity=min(config.capacity, max(len(queries.frames), 1)),
+        memory_slots=min(config.memory_slots, len(sequence.frames)),
+    )
 
     passes = list(_passes(queries, len(sequence.frames), query_mode, config.capacity))
     total = sum(len(frames) for _, frames in passes)
