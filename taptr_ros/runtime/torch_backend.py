@@ -64,7 +64,9 @@ class TorchBackend:
             raise InvalidConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
         self._device = _find_device(device)
         self._precision = PRECISIONS[precision]
-        network = TaptrNetwork(config, form="gather" if self._device.type == "cpu" else "grid")
+        # The gather form computes row numbers in float32, which autocast would round.
+        gathers = self._device.type == "cpu" and self._precision is torch.float32
+        network = TaptrNetwork(config, form="gather" if gathers else "grid")
         if weights is not None:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
