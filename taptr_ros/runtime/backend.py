@@ -8,7 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.rotary import rotary_phase
+
+BOX_LOGITS = 4
+"""Numbers in the state of a TAPTRv3 track: box logits x, y and two latent ones (spec section 4)."""
 
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
@@ -43,6 +47,23 @@ class BackendInfo:
     """Whether points influence each other, so that support points help."""
     starting_queries_join_decoder: bool
     """Whether `decode` also takes tracks in their start frame (spec section 5), position frozen."""
+
+    @classmethod
+    def of_network(cls, config: ModelConfig, backend: str, device: str) -> BackendInfo:
+        """Describe a TAPTRv3 network that `backend` runs on `device`."""
+        return cls(
+            model=config.name,
+            backend=backend,
+            device=device,
+            height=config.height,
+            width=config.width,
+            content_dim=config.hidden_dim,
+            state_dim=BOX_LOGITS,
+            visible_threshold=config.visible_threshold,
+            corner_aligned_coordinates=config.corner_aligned_coordinates,
+            self_attention=config.self_attention,
+            starting_queries_join_decoder=config.starting_queries_join_decoder,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

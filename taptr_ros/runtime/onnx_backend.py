@@ -42,19 +42,7 @@ class OnnxBackend:
         sessions = {name: _session(model, name, device, threads) for name in GRAPHS}
         self._encode, self._init_queries, self._decode = (sessions[name] for name in GRAPHS)
         self._fixed_shapes = device in FIXED_SHAPE_DEVICES
-        self._info = BackendInfo(
-            model=config.name,
-            backend="onnxruntime",
-            device=device,
-            height=config.height,
-            width=config.width,
-            content_dim=config.hidden_dim,
-            state_dim=4,
-            visible_threshold=config.visible_threshold,
-            corner_aligned_coordinates=config.corner_aligned_coordinates,
-            self_attention=config.self_attention,
-            starting_queries_join_decoder=config.starting_queries_join_decoder,
-        )
+        self._info = BackendInfo.of_network(config, "onnxruntime", device)
 
     @property
     def info(self) -> BackendInfo:

@@ -71,19 +71,7 @@ class TorchBackend:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
         self._arrays = TorchArrays(self._device)
-        self._info = BackendInfo(
-            model=config.name,
-            backend="torch",
-            device=str(self._device),
-            height=config.height,
-            width=config.width,
-            content_dim=config.hidden_dim,
-            state_dim=4,
-            visible_threshold=config.visible_threshold,
-            corner_aligned_coordinates=config.corner_aligned_coordinates,
-            self_attention=config.self_attention,
-            starting_queries_join_decoder=config.starting_queries_join_decoder,
-        )
+        self._info = BackendInfo.of_network(config, "torch", str(self._device))
 
     @property
     def info(self) -> BackendInfo:
