@@ -141,7 +141,7 @@ def test_contexts_match(name: str) -> None:
     golden = load(name)
     network, arrays = golden.network(), golden.arrays
     for point, start in enumerate(golden.starts):
-        tokens = network.encode(torch.from_numpy(arrays["in_frames_u8"][start]).float())
+        tokens = network.features(network.encode(torch.from_numpy(arrays["in_frames_u8"][start]).float()))
         content, context, _ = network.init_queries(
             tokens, torch.from_numpy(arrays["in_query_xy_norm"][point : point + 1])
         )

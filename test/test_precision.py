@@ -37,7 +37,11 @@ def test_bfloat16_rounds_but_tracks_the_same_points() -> None:
 
 
 def test_features_are_computed_in_bfloat16() -> None:
-    exact, rounded = (backend(precision).encode(streams.view(0)) for precision in ("float32", "bfloat16"))
+    xy = np.array([[0.3, 0.4], [0.8, 0.1]], np.float32)
+    exact, rounded = (
+        loaded.init_queries(loaded.encode(streams.view(0)), xy).content
+        for loaded in (backend("float32"), backend("bfloat16"))
+    )
     assert rounded.dtype == torch.float32
     error = (rounded - exact).abs().max() / exact.abs().max()
     assert 1e-4 < error < 0.1

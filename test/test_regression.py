@@ -19,6 +19,7 @@ import streams  # noqa: E402
 import tiny_network  # noqa: E402
 
 from taptr_ros.model.config import ModelConfig  # noqa: E402
+from taptr_ros.runtime.images import fit_image  # noqa: E402
 from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.tracking.config import TrackerConfig  # noqa: E402
 from taptr_ros.tracking.tracker import PointTracker  # noqa: E402
@@ -54,7 +55,8 @@ def outputs(changes: dict[str, Any]) -> dict[str, NDArray[Any]]:
         tracks = tracker.step(streams.view(frame), streams.stamp(frame))
         rows = tracks.ids.astype(np.int64) - 1
         xy[frame, rows], visibility[frame, rows] = tracks.xy, tracks.visibility
-    tokens = backend.encode(streams.view(0)).numpy()
+    fitted = torch.from_numpy(fit_image(streams.view(0), config.height, config.width))
+    tokens = backend.network.encode(fitted).numpy()
     return {"xy": xy, "visibility": visibility, "tokens": tokens[:: len(tokens) // 20]}
 
 

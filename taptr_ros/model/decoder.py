@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from taptr_ros.model.cca import AutomaticPositionUpdate, ContextAwareCrossAttention
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.layers import MLP, FeedForward, SineEmbedding, inverse_sigmoid
-from taptr_ros.model.sampling import Form, Levels, Sampler, sampler
+from taptr_ros.model.sampling import Levels, Sampler
 from taptr_ros.model.vlta import VisibilityAwareLongTemporalAttention
 
 VISIBILITY_CLASSES = 3
@@ -143,7 +143,6 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim, sine = config.hidden_dim, config.sine_features
-        self.levels = levels
         self.box_clamped_twice = config.box_clamped_twice
         self.layers = nn.ModuleList(DecoderLayer(config, levels) for _ in range(config.decoder_layers))
         self.sine = SineEmbedding(sine)
@@ -153,9 +152,8 @@ class Decoder(nn.Module):
         self.box_heads = nn.ModuleList(MLP(dim, dim, dim, 4) for _ in range(config.decoder_layers))
         self.class_heads = nn.ModuleList(nn.Linear(dim, VISIBILITY_CLASSES) for _ in range(config.decoder_layers))
 
-    def forward(self, tokens: Tensor, tracks: DecoderInput, form: Form) -> DecoderOutput:
+    def forward(self, tokens: Sampler, tracks: DecoderInput) -> DecoderOutput:
         """Find the tracks in the frame with image tokens [S,D]."""
-        source = sampler(tokens, self.levels, form)
         updated = tracks.updated.unsqueeze(-1)
         x = tracks.content
         reference = tracks.state.sigmoid()
@@ -163,7 +161,7 @@ class Decoder(nn.Module):
         for layer, box_head in zip(self.layers, self.box_heads, strict=True):
             before = reference
             query_position = self.query_position_head(self.sine(reference))
-            x, reference = layer(x, query_position, reference, tracks, source, self.sine)
+            x, reference = layer(x, query_position, reference, tracks, tokens, self.sine)
             # A frozen row's position is the same before and after, so its change is zero.
             change = reference[:, :2] - before[:, :2]
             fused = self.position_change_fuser(torch.cat((x, self.sine(change)), dim=-1))

@@ -11,7 +11,7 @@ from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.decoder import VISIBLE_CLASS, Decoder, DecoderInput, DecoderOutput
 from taptr_ros.model.encoder import Encoder
 from taptr_ros.model.layers import inverse_sigmoid
-from taptr_ros.model.sampling import Form, Levels, sampler
+from taptr_ros.model.sampling import Form, Levels, Sampler, sampler
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -44,7 +44,11 @@ class TaptrNetwork(nn.Module):
         normalised = ((image - self.mean) / self.std).permute(2, 0, 1).unsqueeze(0)
         return self.encoder(self.backbone(normalised), self.form)
 
-    def init_queries(self, tokens: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features(self, tokens: Tensor) -> Sampler:
+        """Make tokens [S,D] ready for being sampled by `init_queries` and `decode`."""
+        return sampler(tokens, self.levels, self.form)
+
+    def init_queries(self, features: Sampler, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample new points at unit coordinates `xy` [N,2] (spec section 4).
 
         Returns content [N,D], context [N,3,3,D] (x offset first) and the initial state [N,4].
@@ -55,15 +59,15 @@ class TaptrNetwork(nn.Module):
         steps = torch.arange(PATCH, dtype=xy.dtype, device=xy.device) - PATCH // 2
         cells = torch.minimum((centre + steps.view(-1, 1, 1, 1)).clamp(min=0.0), last)
         x, y = cells[:, :, None, :, None].unbind(-1)
-        sampled = sampler(tokens, self.levels, self.form).patches(x, y)
-        per_level = sampled[..., : tokens.shape[1]].view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1)
+        sampled = features.patches(x, y)
+        per_level = sampled[..., : self.config.hidden_dim].view(xy.shape[0], len(self.levels.sizes), PATCH, PATCH, -1)
         context = self.query_initializer(per_level.permute(0, 2, 3, 1, 4).flatten(3))
         box = inverse_sigmoid(torch.cat((xy, torch.full_like(xy, 0.5)), dim=-1))
         return context[:, PATCH // 2, PATCH // 2], context, box
 
-    def decode(self, tokens: Tensor, tracks: DecoderInput) -> DecoderOutput:
-        """Find the tracks in the frame with image tokens [S,D] (spec section 5)."""
-        return self.decoder(tokens, tracks, self.form)
+    def decode(self, features: Sampler, tracks: DecoderInput) -> DecoderOutput:
+        """Find the tracks in the frame with these features (spec section 5)."""
+        return self.decoder(features, tracks)
 
     @staticmethod
     def position_and_visibility(output: DecoderOutput) -> tuple[Tensor, Tensor]:

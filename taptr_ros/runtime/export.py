@@ -170,7 +170,7 @@ class _InitQueries(nn.Module):
         self.network = network
 
     def forward(self, tokens: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network.init_queries(tokens, xy)
+        return self.network.init_queries(self.network.features(tokens), xy)
 
 
 class _Decode(nn.Module):
@@ -181,5 +181,5 @@ class _Decode(nn.Module):
         self.network = network
 
     def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        output = self.network.decode(tokens, DecoderInput(*tracks))
+        output = self.network.decode(self.network.features(tokens), DecoderInput(*tracks))
         return *self.network.position_and_visibility(output), output.state, output.content

@@ -17,6 +17,7 @@ from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.network import TaptrNetwork
 from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.sampling import Sampler
 from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
 from taptr_ros.runtime.images import fit_image
 
@@ -82,13 +83,14 @@ class TorchBackend:
         """Return empty track arrays on the device."""
         return TrackArrays(self._arrays, self._info, capacity, slots)
 
-    def encode(self, image: NDArray[np.uint8]) -> Tensor:
-        """Compute the tokens [S,D] of an image, uint8 [H,W,3] RGB."""
+    def encode(self, image: NDArray[np.uint8]) -> Sampler:
+        """Compute the tokens of an image, uint8 [H,W,3] RGB, ready for being sampled."""
         fitted = fit_image(image, self._info.height, self._info.width)
         with self._inference():
-            return self.network.encode(torch.from_numpy(fitted).to(self._device)).float()
+            tokens = self.network.encode(torch.from_numpy(fitted).to(self._device))
+            return self.network.features(tokens.float())
 
-    def init_queries(self, features: Tensor, xy: NDArray[np.float32]) -> QueryArrays:
+    def init_queries(self, features: Sampler, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
         with self._inference():
             content, context, state = self.network.init_queries(features, self._arrays.from_numpy(xy))
@@ -96,8 +98,8 @@ class TorchBackend:
 
     def decode(
         self,
-        features: Tensor,
-        previous_features: Tensor | None,
+        features: Sampler,
+        previous_features: Sampler | None,
         tracks: TrackArrays,
         rows: int,
         slots: int,
