@@ -20,7 +20,8 @@ from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.tracker import PointTracker
 
 WARM_UP_CALLS = 2
-"""Calls before the measured ones: the first of a size allocates, compiles or picks algorithms."""
+WARM_UP_SECONDS = 0.5
+"""What comes before the measured calls, at least: the first calls of a size allocate, compile or pick algorithms."""
 
 MIN_CALLS = 3
 MAX_CALLS = 200
@@ -286,8 +287,11 @@ def _synchronised(call: Callable[[], object], info: BackendInfo) -> Callable[[],
 
 def _measure(call: Callable[[], object], seconds: float) -> tuple[float, float]:
     """Return the median wall-clock and processor seconds of calls repeated for about `seconds`, after warm-up."""
-    for _ in range(WARM_UP_CALLS):
+    warm_up_end = time.perf_counter() + min(WARM_UP_SECONDS, seconds)
+    for done in itertools.count(1):
         call()
+        if done >= WARM_UP_CALLS and time.perf_counter() >= warm_up_end:
+            break
     wall: list[float] = []
     processor: list[float] = []
     while len(wall) < MIN_CALLS or (len(wall) < MAX_CALLS and sum(wall) < seconds):

@@ -27,11 +27,11 @@ class DeformableSelfAttention(nn.Module):
         return sampler(tokens, levels, form).projected(self.value_projection, self.heads)
 
     def forward(self, query: Tensor, reference: Tensor, values: Sampler) -> Tensor:
-        """Attend from queries [N,D] with reference positions [N,2,L], in pixels of each level, to the values."""
+        """Attend from queries [N,D] with reference positions [N,2,L,P], in pixels of each level, to the values."""
         count = query.shape[0]
         offsets = self.sampling_offsets(query).view(count, 2, self.heads, self.levels, self.points)
         weights = self.attention_weights(query).view(count, self.heads, -1).softmax(-1)
-        x, y = (reference[:, :, None, :, None] + offsets).unbind(1)
+        x, y = (reference.unsqueeze(2) + offsets).unbind(1)
         sampled = values.weighted_sum(x, y, weights.view(x.shape))
         return self.output_projection(sampled.flatten(1))
 
@@ -49,7 +49,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(config.hidden_dim, config.feedforward_dim)
 
     def forward(self, tokens: Tensor, position: Tensor, reference: Tensor, levels: Levels, form: Form) -> Tensor:
-        """Refine tokens [S,D] with position embedding [S,D] and reference positions [S,2,L]."""
+        """Refine tokens [S,D] with position embedding [S,D] and reference positions [S,2,L,P]."""
         values = self.attention.values(tokens, levels, form)
 
         def refine(part: Tensor, part_position: Tensor, part_reference: Tensor) -> Tensor:
@@ -79,7 +79,9 @@ class Encoder(nn.Module):
         self.level_embedding = nn.Parameter(torch.randn(config.levels, dim))
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.register_buffer("position", position_encoding(self.levels, dim), persistent=False)
-        self.register_buffer("reference", reference_positions(self.levels), persistent=False)
+        # Repeated for every sampling point, which is faster to add to offsets than to broadcast over so few.
+        reference = reference_positions(self.levels).unsqueeze(-1).repeat(1, 1, 1, config.sampling_points)
+        self.register_buffer("reference", reference, persistent=False)
 
     def forward(self, feature_maps: list[Tensor], form: Form) -> Tensor:
         """Turn the backbone's outputs [1,C_l,h_l,w_l] into tokens [S,D], finest level first."""
