@@ -58,10 +58,9 @@ def as_points(xy: ArrayLike) -> NDArray[np.float64]:
         raise InvalidPointsError(f"The points are not numbers ({error}); give an array of shape [N,2].") from error
     if points.ndim != 2 or points.shape[1] != 2:
         raise InvalidPointsError(f"The points have shape {list(points.shape)}; give [N,2], x and y in pixels.")
-    for index in np.flatnonzero(~(np.isfinite(points) & (points >= -0.5)).all(axis=1)):
-        x, y = points[index]
+    for x, y in points[~(np.isfinite(points) & (points >= -0.5)).all(axis=1)]:
         raise InvalidPointsError(
-            f"Point {index} is ({x:g}, {y:g}); give finite pixel coordinates, which start at -0.5 in any image."
+            f"The point ({x:g}, {y:g}) is in no image; give finite pixel coordinates, which start at -0.5."
         )
     return points
 

@@ -10,7 +10,7 @@ from taptr_ros.errors import InvalidConfigError
 
 Support = Literal["auto", "none", "grid", "local_and_grid"]
 
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "capacity": (1, 65536),
     "memory_slots": (1, 65536),
     "visible_threshold": (0.0, 1.0),
@@ -27,6 +27,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "match_margin": (0.0, 2.0),
     "rematch_interval": (0, 1_000_000_000),
 }
+"""Lowest and highest value of every number in `TrackerConfig`."""
+
+STRUCTURAL_FIELDS = ("capacity", "memory_slots", "pin_query_frame", "support", "history_frames")
+"""Fields that decide on the layout of the tracks' memory. All others may change while points are tracked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,7 @@ class TrackerConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), str(field.type))
-        for name, (lowest, highest) in _RANGES.items():
+        for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and lowest <= value <= highest):
                 raise InvalidConfigError(f"{name} is {value!r}; give a value from {lowest:g} to {highest:g}.")

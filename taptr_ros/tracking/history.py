@@ -38,8 +38,12 @@ class FrameHistory:
     """
 
     def __init__(self, seconds: float, frames: int, tolerance: float) -> None:
-        self._span = int(seconds * NANOSECONDS)
         self._frames: collections.deque[Frame] = collections.deque(maxlen=frames)
+        self.reconfigure(seconds, tolerance)
+
+    def reconfigure(self, seconds: float, tolerance: float) -> None:
+        """Take another length and tolerance in seconds; frames that are too old go with the next new one."""
+        self._span = int(seconds * NANOSECONDS)
         self.tolerance = int(tolerance * NANOSECONDS)
         """How far, in nanoseconds, a frame may be from the stamp that is looked up."""
 

@@ -33,11 +33,18 @@ class SceneCutDetector:
     """
 
     def __init__(self, threshold: float, gap_seconds: float) -> None:
-        self._threshold = threshold
-        self._gap = int(gap_seconds * NANOSECONDS)
         self._detector: ContentDetector | None = None
         self._recent_scores: deque[float] = deque(maxlen=RECENT_FRAMES)
         self._last_stamp: int | None = None
+        self.reconfigure(threshold, gap_seconds)
+
+    def reconfigure(self, threshold: float, gap_seconds: float) -> None:
+        """Take other limits, from the next frame on."""
+        self._threshold = threshold
+        self._gap = int(gap_seconds * NANOSECONDS)
+        if not threshold:
+            # Frames go by uncompared now: the last one compared must not meet one from long after it.
+            self._forget_pictures()
 
     def update(self, image: NDArray[np.uint8], stamp: int) -> bool:
         """Take the next frame, uint8 [H,W,3] RGB of constant size, with its stamp in nanoseconds."""
@@ -47,9 +54,12 @@ class SceneCutDetector:
 
     def reset(self) -> None:
         """Forget the previous frames; the next one may have another size."""
+        self._forget_pictures()
+        self._last_stamp = None
+
+    def _forget_pictures(self) -> None:
         self._detector = None
         self._recent_scores.clear()
-        self._last_stamp = None
 
     def _changed(self, image: NDArray[np.uint8]) -> bool:
         score = self._score(image)

@@ -44,8 +44,7 @@ class TrackSet:
     def __init__(self, backend: Backend, config: TrackerConfig, slots: int) -> None:
         self._backend = backend
         self._info = backend.info
-        self._config = config
-        self._threshold = config.visible_threshold or backend.info.visible_threshold
+        self.reconfigure(config)
         self._layout = support_layout(config.support, backend.info)
         self._has_memory = backend.info.content_dim > 0
         rows = self._layout.row_count(config.capacity)
@@ -59,6 +58,11 @@ class TrackSet:
         rows = np.flatnonzero(live["id"])
         records: NDArray[np.void] = live[rows[np.argsort(live["sequence"][rows])]]
         return records
+
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Take other thresholds; those fields that decide on the layout must stay as they are."""
+        self._config = config
+        self._threshold = config.visible_threshold or self._info.visible_threshold
 
     def remove(self, ids: NDArray[np.uint64]) -> None:
         """Remove the tracks with these ids, and their support points with them."""

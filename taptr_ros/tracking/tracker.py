@@ -7,11 +7,18 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from taptr_ros.errors import CapacityError, InvalidImageError, InvalidStampError, TaptrError, UnknownIdError
+from taptr_ros.errors import (
+    CapacityError,
+    InvalidConfigError,
+    InvalidImageError,
+    InvalidStampError,
+    TaptrError,
+    UnknownIdError,
+)
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, refuse_repeated
-from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.config import STRUCTURAL_FIELDS, TrackerConfig
 from taptr_ros.tracking.history import Frame, FrameHistory
 from taptr_ros.tracking.queries import IdAllocator, Query
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
@@ -111,6 +118,24 @@ class PointTracker:
         self.clear()
         self._history.clear()
         self._scene_cuts.reset()
+
+    def reconfigure(self, config: TrackerConfig) -> None:
+        """Go on with other thresholds, from the next image on.
+
+        Raises `InvalidConfigError` if a field that decides on the layout of the tracks' memory differs.
+        """
+        for name in STRUCTURAL_FIELDS:
+            present, wanted = getattr(self._config, name), getattr(config, name)
+            if wanted != present:
+                raise InvalidConfigError(
+                    f"{name} is {present!r} and cannot become {wanted!r} while points are tracked; make a new tracker."
+                )
+        self._config = config
+        self._live.reconfigure(config)
+        if self._catching_up is not None:
+            self._catching_up.reconfigure(config)
+        self._scene_cuts.reconfigure(config.scene_cut_threshold, config.gap_seconds)
+        self._history.reconfigure(config.history_seconds, config.stamp_tolerance)
 
     def step(self, image: NDArray[np.uint8], stamp: int) -> Tracks:
         """Track all points into the next `image`, uint8 [H,W,3] RGB, with `stamp` in nanoseconds.

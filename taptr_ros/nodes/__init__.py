@@ -1,0 +1,1 @@
+"""ROS nodes on the tracker: topics, services, parameters, lifecycle, diagnostics."""

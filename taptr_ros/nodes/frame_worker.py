@@ -1,0 +1,50 @@
+"""One thread that works on the newest frames, so that the executor never waits for the tracker."""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+FrameT = TypeVar("FrameT")
+
+
+class FrameWorker(Generic[FrameT]):
+    """Calls `process` with frames in the order in which they came, in a thread of its own.
+
+    At most `waiting` frames wait; a new one supersedes the oldest. With 1, the newest frame wins. `process` must not
+    raise.
+    """
+
+    def __init__(self, process: Callable[[FrameT], None], waiting: int) -> None:
+        self._process = process
+        self._frames: collections.deque[FrameT] = collections.deque(maxlen=waiting)
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
+        self._thread.start()
+
+    def put(self, frame: FrameT) -> bool:
+        """Hand over a frame; return whether an older one was superseded."""
+        with self._changed:
+            superseded = len(self._frames) == self._frames.maxlen
+            self._frames.append(frame)
+            self._changed.notify()
+        return superseded
+
+    def stop(self) -> None:
+        """Finish the frame in work, drop those that wait, and end the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._frames or self._stopped)
+                if self._stopped:
+                    return
+                frame = self._frames.popleft()
+            self._process(frame)

@@ -1,0 +1,61 @@
+"""Quality of service: overrides by parameter, and mismatches reported in words that say what to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+_OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+
+
+def newest_images() -> QoSProfile:
+    """Return the profile for live images: the same as ROS's for sensor data."""
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def reliable(depth: int = 10) -> QoSProfile:
+    """Return the profile for everything of which no message may be missing."""
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def overrides() -> QoSOverridingOptions:
+    """Return the policies that parameters `qos_overrides.TOPIC.subscription.POLICY` (or `publisher`) may change."""
+    return QoSOverridingOptions(_OVERRIDABLE)
+
+
+def subscription_events(topic: str, logger: RcutilsLogger, **callbacks: Any) -> SubscriptionEventCallbacks:
+    """Return `callbacks` with a report of publishers on `topic` (full name) that cannot be heard."""
+
+    def report(event: Any) -> None:
+        logger.warning(
+            f"A publisher on {topic} offers another {_policy(event)} than this subscription asks for, so none of its "
+            f"messages arrive; {_advice(event, topic, 'subscription')} or change the publisher's QoS."
+        )
+
+    return SubscriptionEventCallbacks(incompatible_qos=report, **callbacks)
+
+
+def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbacks:
+    """Return a report of subscriptions to `topic` (full name) that cannot hear this publisher."""
+
+    def report(event: Any) -> None:
+        logger.warning(
+            f"A subscription to {topic} asks for another {_policy(event)} than is offered, so it receives nothing; "
+            f"{_advice(event, topic, 'publisher')} or change the subscription's QoS."
+        )
+
+    return PublisherEventCallbacks(incompatible_qos=report)
+
+
+def _policy(event: Any) -> str:
+    return qos_policy_name_from_kind(event.last_policy_kind).lower()
+
+
+def _advice(event: Any, topic: str, entity: str) -> str:
+    if event.last_policy_kind in _OVERRIDABLE:
+        return f"set the parameter qos_overrides.{topic}.{entity}.{_policy(event)} when this node starts,"
+    return "use a common one here"

@@ -1,0 +1,373 @@
+"""The ROS node `tracker`: images and query points in, tracked points out."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PointStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from std_srvs.srv import Trigger
+
+from taptr_ros.errors import InvalidConfigError, TaptrError
+from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.media.overlay import TrackOverlay
+from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoints
+from taptr_ros.nodes import quality_of_service as qos
+from taptr_ros.nodes.diagnostics import StreamStatistics
+from taptr_ros.nodes.frame_worker import FrameWorker
+from taptr_ros.nodes.messages import point_cloud, rgb_image, tracked_points
+from taptr_ros.nodes.parameters import NodeConfig, declare_parameters, read_config, structural_names
+from taptr_ros.nodes.process import LARGE_DATA_TRANSPORT, TRANSPORT_VARIABLE, run
+from taptr_ros.nodes.shared_tracker import SharedTracker, nanoseconds
+from taptr_ros.runtime.backend import BackendInfo
+from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
+from taptr_ros.srv import AddPoints, GetTracks
+from taptr_ros.srv import RemovePoints as RemovePointsService
+from taptr_ros.tracking import PointTracker, TrackerConfig
+
+DIAGNOSTICS_PERIOD = 1.0
+"""Seconds between two messages on /diagnostics."""
+
+LOG_PERIOD = 5.0
+"""Shortest time in seconds between two log lines on the same kind of bad input."""
+
+WARM_UP_SIZE = (640, 480)
+"""Width and height of the first image of a backend that takes images of every size."""
+
+OUTPUTS = ((TrackedPoints, "tracks"), (PointCloud2, "tracks/cloud"), (Image, "tracks/image"))
+
+Transition = Callable[["TrackerNode", LifecycleState], TransitionCallbackReturn]
+
+
+def reported(transition: Transition) -> Transition:
+    """Log why a transition fails; rclpy itself says nothing. Bad settings leave the node in the state it was in."""
+
+    @functools.wraps(transition)
+    def wrapper(node: TrackerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except (TaptrError, OSError) as error:
+            node.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            node.get_logger().error(traceback.format_exc())
+            raise
+
+    return wrapper
+
+
+class TrackerNode(LifecycleNode):
+    """Tracks points through a stream of images.
+
+    `configure` loads the model, `activate` warms it up and begins a stream, `deactivate` ends the stream and `cleanup`
+    frees the model. The executor's thread takes messages and answers services; a worker thread runs the tracker on the
+    newest image and publishes. Topics, services and parameters are listed in docs/ros.md.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("tracker", **options)
+        self._config = NodeConfig()
+        self._tracker: SharedTracker | None = None
+        self._backend_info: BackendInfo | None = None
+        self._worker: FrameWorker[Any] | None = None
+        self._outputs: dict[str, LifecyclePublisher[Any]] = {}
+        self._inputs: list[Any] = []
+        self._answers: list[Any] = []
+        self._overlay = TrackOverlay()
+        self._statistics = StreamStatistics()
+        declare_parameters(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady time: diagnostics go on while a simulation's clock stands still.
+        self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    # Lifecycle.
+
+    def autostart(self) -> None:
+        """Configure and activate, if the parameter `autostart` says so. What fails is logged and can be tried again."""
+        if not self.get_parameter("autostart").value:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    @reported
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the model and create the publishers."""
+        self._config = config = read_config(self, NodeConfig, {})
+        backend = load_backend(
+            config.model,
+            None if config.backend == "auto" else config.backend,
+            device=config.device,
+            size=(config.input_height, config.input_width) if config.input_height else None,
+            threads=config.threads or None,
+            precision=config.precision,
+        )
+        self._tracker = SharedTracker(PointTracker(backend, read_config(self, TrackerConfig, {})))
+        self._backend_info = info = backend.info
+        self._outputs = {topic: self._output(kind, topic) for kind, topic in OUTPUTS}
+        self.get_logger().info(f"Loaded {info.model} with {info.backend} on {info.device}.")
+        if info.model == LUCAS_KANADE:
+            self.get_logger().info(
+                "lucas_kanade is the baseline without weights: it does not find hidden points again. "
+                "The parameter `model` takes a model file."
+            )
+        return super().on_configure(state)
+
+    @reported
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Warm up, begin a stream, and open topics and services."""
+        assert self._backend_info is not None  # noqa: S101  # `configure` came before
+        width, height = WARM_UP_SIZE
+        self._live_tracker.warm_up(self._backend_info.width or width, self._backend_info.height or height)
+        self._overlay = TrackOverlay()
+        self._worker = FrameWorker(self._process, self._config.waiting_frames if self._config.every_frame else 1)
+        result = super().on_activate(state)
+        self._subscribe()
+        self._offer_services()
+        return result
+
+    @reported
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the image in work, then close topics and services."""
+        self._end_stream()
+        return super().on_deactivate(state)
+
+    @reported
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model, the tracks and the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    @reported
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, in whatever state the node is."""
+        self._release()
+        return super().on_shutdown(state)
+
+    @reported
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything after an unexpected error; the node can be configured again."""
+        self._release()
+        return super().on_error(state)
+
+    def destroy_node(self) -> None:
+        """Free everything and leave the graph."""
+        self._release()
+        super().destroy_node()
+
+    def _end_stream(self) -> None:
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        for service in self._answers:
+            self.destroy_service(service)
+        self._inputs, self._answers = [], []
+
+    def _release(self) -> None:
+        self._end_stream()
+        for publisher in self._outputs.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = {}
+        self._tracker = None
+        self._backend_info = None
+
+    # Topics and services.
+
+    def _output(self, kind: type, topic: str) -> LifecyclePublisher[Any]:
+        return self.create_lifecycle_publisher(
+            kind,
+            topic,
+            # With `every_frame`, results come as fast as images are processed: none may overwrite another.
+            qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.reliable(),
+            event_callbacks=qos.publisher_events(self.resolve_topic_name(topic), self.get_logger()),
+            qos_overriding_options=qos.overrides(),
+        )
+
+    def _subscribe(self) -> None:
+        kind = CompressedImage if self._config.compressed else Image
+        profile = qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.newest_images()
+        self._inputs = [
+            self._input(kind, "image", self._on_image, profile, message_lost=self._on_images_lost),
+            self._input(QueryPoints, "query_points", self._on_query_points, qos.reliable()),
+            self._input(RemovePoints, "remove_points", self._on_remove_points, qos.reliable()),
+            self._input(PointStamped, "clicked_point", self._on_clicked_point, qos.reliable()),
+        ]
+
+    def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any, **events: Any) -> Any:
+        return self.create_subscription(
+            kind,
+            topic,
+            callback,
+            profile,
+            event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger(), **events),
+            qos_overriding_options=qos.overrides(),
+        )
+
+    def _offer_services(self) -> None:
+        self._answers = [
+            self.create_service(AddPoints, "add_points", self._on_add),
+            self.create_service(RemovePointsService, "remove_points", self._on_remove),
+            self.create_service(GetTracks, "get_tracks", self._on_get_tracks),
+            self.create_service(Trigger, "reset", self._on_reset),
+        ]
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._worker is not None and self._worker.put(message):
+            self._statistics.superseded()
+
+    def _on_images_lost(self, event: Any) -> None:
+        lost = self._statistics.lost(event.total_count_change)
+        self.get_logger().warning(
+            f"The transport lost images, {lost} so far; set {TRANSPORT_VARIABLE}='{LARGE_DATA_TRANSPORT}' for the "
+            "publisher's process and for this one, or make publisher and subscription reliable.",
+            throttle_duration_sec=LOG_PERIOD,
+        )
+
+    def _on_query_points(self, message: QueryPoints) -> None:
+        _, refusals = self._add(message)
+        refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
+        if refused:
+            index, reason = refused[0]
+            self.get_logger().error(
+                f"query_points: {len(refused)} of {len(refusals)} points were refused; points[{index}]: {reason}",
+                throttle_duration_sec=LOG_PERIOD,
+            )
+
+    def _on_remove_points(self, message: RemovePoints) -> None:
+        if unknown := self._live_tracker.remove(message.ids.tolist()):
+            self.get_logger().error(
+                f"remove_points: no point has the id {unknown[0]} ({len(unknown)} of {len(message.ids)} ids are "
+                "unknown); give ids of live tracks.",
+                throttle_duration_sec=LOG_PERIOD,
+            )
+
+    def _on_clicked_point(self, message: PointStamped) -> None:
+        try:
+            self._live_tracker.click(message.point.x, message.point.y, nanoseconds(message.header.stamp))
+        except TaptrError as error:
+            self.get_logger().error(f"clicked_point: {error}", throttle_duration_sec=LOG_PERIOD)
+
+    def _on_add(self, request: Any, response: Any) -> Any:
+        response.ids, response.refusals = self._add(request.query)
+        return response
+
+    def _on_remove(self, request: Any, response: Any) -> Any:
+        response.unknown_ids = self._live_tracker.remove(request.ids.tolist())
+        return response
+
+    def _on_get_tracks(self, request: Any, response: Any) -> Any:
+        tracks, header, response.unknown_ids = self._live_tracker.newest(request.ids.tolist())
+        if tracks is not None:
+            response.tracks = tracked_points(tracks, header)
+        return response
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        self._live_tracker.reset()
+        response.success = True
+        response.message = "All tracks are removed; the next image begins a new stream."
+        return response
+
+    @property
+    def _live_tracker(self) -> SharedTracker:
+        assert self._tracker is not None  # noqa: S101  # topics and services exist only while it does
+        return self._tracker
+
+    def _add(self, message: QueryPoints) -> tuple[list[int], list[str]]:
+        """Add the points; return their ids, 0 for those refused, and why they were refused."""
+        points = message.points
+        if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
+            reason = f"mode is {message.mode}; give {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
+            return [0] * len(points), [reason] * len(points)
+        xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
+        replace = message.mode == QueryPoints.REPLACE
+        stamp = nanoseconds(message.header.stamp)
+        return self._live_tracker.add(xy, [point.id for point in points], stamp, replace=replace)
+
+    # The worker's thread.
+
+    def _process(self, message: Image | CompressedImage) -> None:
+        try:
+            self._track(message)
+        except TaptrError as error:
+            self._statistics.refused(str(error))
+            self.get_logger().error(f"image: {error}", throttle_duration_sec=LOG_PERIOD)
+        except Exception as error:  # noqa: BLE001
+            # Publishing fails while the process is being shut down. Anything else ends the process with a traceback,
+            # as if it had happened in a callback: raised here, it would only end this thread.
+            if self.context.ok() and self.executor is not None:
+                self.executor.create_task(_raise, error)
+
+    def _track(self, message: Image | CompressedImage) -> None:
+        """Track into one image and publish what came of it."""
+        image = compressed_image_to_rgb(message) if self._config.compressed else image_to_rgb(message)
+        header = message.header
+        step = self._live_tracker.step(image, header)
+        for notice in step.notices:
+            self.get_logger().warning(notice)
+        self._outputs["tracks"].publish(tracked_points(step.tracks, header))
+        latency = (self.get_clock().now().nanoseconds - step.tracks.stamp) / 1e9
+        self._statistics.processed(latency, len(step.tracks.ids))
+        if self._is_wanted("tracks/cloud"):
+            self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))
+        if step.new_stream or not self._is_wanted("tracks/image"):
+            self._overlay = TrackOverlay()
+        if self._is_wanted("tracks/image"):
+            self._outputs["tracks/image"].publish(rgb_image(self._overlay.draw(image, step.tracks), header))
+
+    def _is_wanted(self, topic: str) -> bool:
+        return self._outputs[topic].get_subscription_count() > 0
+
+    # Parameters and diagnostics.
+
+    def _check_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+        changes = {parameter.name: parameter.value for parameter in parameters}
+        if self._tracker is not None and (structural := structural_names(changes)):
+            reason = (
+                f"{structural[0]} takes effect when the node is configured; deactivate and clean up the node, set it, "
+                "and configure again."
+            )
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            read_config(self, NodeConfig, changes)
+            read_config(self, TrackerConfig, changes)
+        except InvalidConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, parameters: list[Parameter[Any]]) -> None:
+        if self._tracker is not None:
+            self._tracker.reconfigure(read_config(self, TrackerConfig, {}))
+
+    def _publish_diagnostics(self) -> None:
+        state = "unconfigured" if self._tracker is None else "inactive" if self._worker is None else "active"
+        status = self._statistics.report(f"{self.get_fully_qualified_name()[1:]}: stream", state, self._backend_info)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main() -> int:
+    """Run the node until it is interrupted; see `process.run`."""
+    return run(TrackerNode, TrackerNode.autostart)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

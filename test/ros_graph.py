@@ -1,0 +1,302 @@
+"""A client of the tracker's topics and services, for the tests of the node.
+
+Waits are long, so that slow machines pass, and end as soon as what they wait for is there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+from geometry_msgs.msg import PointStamped
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Log
+from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from streams import stamp, view
+from taptr_ros.msg import QueryPoint, QueryPoints, RemovePoints, TrackedPoints
+
+from taptr_ros import srv
+from taptr_ros.nodes.messages import rgb_image
+
+TIMEOUT = 60.0
+"""Seconds after which something that never comes counts as missing."""
+
+DOMAIN_ID = 1 + os.getpid() % 100
+"""Keeps test runs on one machine apart, mostly; namespaces do it always."""
+
+_namespaces = itertools.count()
+
+FRAME_ID = "camera_optical_frame"
+
+
+class Spinner:
+    """Spins a node in a thread of its own; an exception in a callback ends it and is raised by `stop`."""
+
+    def __init__(self, node: Node, context: Context) -> None:
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(node)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._executor.shutdown()
+        self._thread.join(TIMEOUT)
+        assert not self._thread.is_alive(), "the executor hangs"
+        if self._error is not None:
+            raise self._error
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+        except Exception as error:  # noqa: BLE001
+            self._error = error
+
+
+class Inbox:
+    """Messages of one subscription, in order."""
+
+    def __init__(self, node: Node, kind: type, topic: str, qos: Any = 10) -> None:
+        self._messages: queue.Queue[Any] = queue.Queue()
+        self._node = node
+        self._subscription = node.create_subscription(kind, topic, self._messages.put, qos)
+
+    def next(self, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Wait for the next message that is wanted and drop those before it."""
+        end = time.monotonic() + TIMEOUT
+        while True:
+            message = self._messages.get(timeout=max(end - time.monotonic(), 0.001))
+            if wanted(message):
+                return message
+
+    def has_one_within(self, seconds: float) -> bool:
+        """Wait for a message, at most so long; it is dropped."""
+        try:
+            self._messages.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def drain(self) -> list[Any]:
+        """Return what is there."""
+        messages = []
+        while not self._messages.empty():
+            messages.append(self._messages.get())
+        return messages
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+
+
+class Client:
+    """Everything that a user of the tracker would run."""
+
+    def __init__(
+        self,
+        context: Context,
+        namespace: str,
+        *,
+        compressed: bool = False,
+        image_qos: Any = qos_profile_sensor_data,
+    ) -> None:
+        self.node = node = Node("client", context=context, namespace=namespace)
+        self.tracks = Inbox(node, TrackedPoints, "tracks", 1000)
+        self._compressed = compressed
+        self._number = -1
+        self._services: dict[str, Any] = {}
+        everything = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._log = Inbox(node, Log, "/rosout", everything)
+        self._images = node.create_publisher(CompressedImage if compressed else Image, "image", image_qos)
+        self._queries = node.create_publisher(QueryPoints, "query_points", 10)
+        self._removals = node.create_publisher(RemovePoints, "remove_points", 10)
+        self._clicks = node.create_publisher(PointStamped, "clicked_point", 10)
+        self._spinner = Spinner(node, context)
+
+    def close(self) -> None:
+        self._spinner.stop()
+        self.node.destroy_node()
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        """Call a service of the tracker and return the response."""
+        if name not in self._services:
+            self._services[name] = self.node.create_client(kind, name)
+            self._reach(name)
+        response = self._response(name, request, TIMEOUT)
+        assert response is not None, f"{name} does not answer"
+        return response
+
+    def _reach(self, name: str) -> None:
+        """Repeat an empty request, which changes nothing, until one is answered.
+
+        A response is lost while the server does not know the client yet.
+        """
+        wait_until(self._services[name].service_is_ready)
+        for _ in until_timeout():
+            if self._response(name, self._services[name].srv_type.Request(), 2.0) is not None:
+                break
+
+    def _response(self, name: str, request: Any, seconds: float) -> Any | None:
+        done = threading.Event()
+        future = self._services[name].call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        return future.result() if done.wait(seconds) else None
+
+    def connect(self) -> None:
+        """Wait until images and queries get through, then begin a new stream."""
+        publishers = (self._images, self._queries, self._removals, self._clicks)
+        wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
+        # A best-effort image sent before the other side knows its publisher is lost: send until one arrives.
+        for probe in until_timeout():
+            self.send(view(0), probe + 1)
+            if self.tracks.has_one_within(0.2):
+                break
+        self.send(view(0), 10**15)
+        self.tracks.next(lambda message: nanoseconds(message) == 10**15)
+        for name in self._services:
+            self._reach(name)
+        self.reset()
+
+    def send(self, image: Any, nanosecond_stamp: int) -> None:
+        """Publish a uint8 [H,W,3] RGB image."""
+        if self._compressed:
+            _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            message = CompressedImage(header=header(nanosecond_stamp), format="png", data=data.tobytes())
+        else:
+            message = rgb_image(image, header(nanosecond_stamp))
+        self.publish_image(message)
+
+    def publish_image(self, message: Any) -> None:
+        self._images.publish(message)
+
+    def frame(self, number: int) -> TrackedPoints:
+        """Send frame `number` of a moving picture and return its tracks."""
+        return self._tracked(view(number), number)
+
+    def still_until(self, condition: Callable[[TrackedPoints], bool]) -> TrackedPoints:
+        """Send more frames, of a still picture, until the tracks of one fulfil a condition; return those."""
+        for _ in until_timeout():
+            tracks = self._tracked(view(0), self._number + 1)
+            if condition(tracks):
+                break
+        return tracks
+
+    def _tracked(self, image: Any, number: int) -> TrackedPoints:
+        self._number = number
+        self.send(image, stamp(number))
+        return self.tracks.next(lambda message: nanoseconds(message) == stamp(number))
+
+    def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> Any:
+        return self.call(srv.AddPoints, "add_points", srv.AddPoints.Request(query=query(points, ids, at, mode)))
+
+    def publish_query(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> None:
+        self._queries.publish(query(points, ids, at, mode))
+
+    def publish_removal(self, ids: list[int]) -> None:
+        self._removals.publish(RemovePoints(ids=ids))
+
+    def click(self, x: float, y: float, at: int = 0) -> None:
+        message = PointStamped(header=header(at))
+        message.point.x, message.point.y = x, y
+        self._clicks.publish(message)
+
+    def remove(self, ids: list[int]) -> list[int]:
+        response = self.call(srv.RemovePoints, "remove_points", srv.RemovePoints.Request(ids=ids))
+        return list(response.unknown_ids)
+
+    def get_tracks(self, ids: list[int]) -> Any:
+        return self.call(srv.GetTracks, "get_tracks", srv.GetTracks.Request(ids=ids))
+
+    def reset(self) -> None:
+        assert self.call(Trigger, "reset", Trigger.Request()).success
+
+    def wait_for_ids(self, present: list[int], absent: list[int] = ()) -> None:
+        """Wait until the tracker has taken what was published on topics."""
+        wait_until(lambda: list(self.get_tracks([*present, *absent]).unknown_ids) == list(absent))
+
+    def transition(self, transition_id: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition_id
+        return bool(self.call(ChangeState, "tracker/change_state", request).success)
+
+    def set_parameters(self, **values: Any) -> list[Any]:
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        request = SetParameters.Request(parameters=parameters)
+        return list(self.call(SetParameters, "tracker/set_parameters", request).results)
+
+    def parameter_descriptors(self) -> dict[str, Any]:
+        names = self.call(ListParameters, "tracker/list_parameters", ListParameters.Request()).result.names
+        request = DescribeParameters.Request(names=names)
+        described = self.call(DescribeParameters, "tracker/describe_parameters", request).descriptors
+        return dict(zip(names, described, strict=True))
+
+    def wait_for_log(self, *parts: str) -> str:
+        """Wait for a line of the tracker's log that contains all parts."""
+        name = f"{self.node.get_namespace()[1:]}.tracker"
+        line = self._log.next(lambda log: log.name == name and all(part in log.msg for part in parts))
+        return str(line.msg)
+
+    def act_until_logged(self, act: Callable[[], None], *parts: str) -> str:
+        """Act again and again, because lines of one kind are few, until a line contains all parts; return it."""
+        for _ in until_timeout():
+            act()
+            time.sleep(0.05)
+            if found := [line for line in self.logged(parts[0]) if all(part in line for part in parts)]:
+                break
+        return str(found[0])
+
+    def logged(self, part: str) -> list[str]:
+        """Return the lines of the log that contain a part, of those that came so far and were not waited for."""
+        return [log.msg for log in self._log.drain() if part in log.msg]
+
+
+def new_namespace() -> str:
+    """Return a namespace that nothing else has."""
+    return f"/test_{os.getpid()}_{next(_namespaces)}"
+
+
+def header(nanosecond_stamp: int) -> Header:
+    result = Header(frame_id=FRAME_ID)
+    result.stamp.sec, result.stamp.nanosec = divmod(nanosecond_stamp, 10**9)
+    return result
+
+
+def nanoseconds(message: Any) -> int:
+    return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
+
+
+def query(points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> QueryPoints:
+    ids = [0] * len(points) if ids is None else ids
+    entries = [QueryPoint(id=id_, x=float(x), y=float(y)) for id_, (x, y) in zip(ids, points, strict=True)]
+    return QueryPoints(header=header(at), mode=mode, points=entries)
+
+
+def until_timeout() -> Iterator[int]:
+    """Count until `TIMEOUT` is over, then fail."""
+    end = time.monotonic() + TIMEOUT
+    for count in itertools.count():
+        assert time.monotonic() < end, "it never happened"
+        yield count
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look every few milliseconds whether a condition holds, until `TIMEOUT` is over."""
+    for _ in until_timeout():
+        if condition():
+            return
+        time.sleep(0.01)

@@ -1,0 +1,467 @@
+"""The node `tracker` with real middleware, spun in a thread beside its client."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_graph import (
+    DOMAIN_ID,
+    FRAME_ID,
+    Client,
+    Inbox,
+    Spinner,
+    header,
+    nanoseconds,
+    new_namespace,
+)
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from streams import HEIGHT, WIDTH, stamp, true_position, view
+from taptr_ros.msg import QueryPoints, TrackedPoint
+
+from taptr_ros.nodes.messages import CLOUD_POINT, rgb_image
+from taptr_ros.nodes.parameters import declarations
+from taptr_ros.nodes.tracker_node import TrackerNode
+
+POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[Context]:
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+class Running:
+    """A tracker node and its client, each with a thread."""
+
+    def __init__(
+        self, context: Context, parameters: dict[str, Any], namespace: str | None = None, **client: Any
+    ) -> None:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        self.namespace = new_namespace() if namespace is None else namespace
+        self.node = TrackerNode(context=context, namespace=self.namespace, parameter_overrides=overrides)
+        self.node.autostart()
+        self._spinner = Spinner(self.node, context)
+        self.client = Client(context, self.namespace, **client)
+
+    def close(self) -> None:
+        self.client.close()
+        self._spinner.stop()
+        self.node.destroy_node()
+
+
+@pytest.fixture(scope="module")
+def shared(context: Context) -> Iterator[Running]:
+    running = Running(context, {"capacity": 8})
+    running.client.connect()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def client(shared: Running) -> Client:
+    """A client of a tracker whose stream just begins."""
+    shared.client.reset()
+    shared.client.tracks.drain()
+    shared.client.logged("")
+    return shared.client
+
+
+@pytest.fixture
+def start(context: Context) -> Iterator[Callable[..., Running]]:
+    """Start a node with parameters of its own."""
+    started: list[Running] = []
+
+    def make(*arguments: Any, **client: Any) -> Running:
+        started.append(Running(context, *arguments, **client))
+        return started[-1]
+
+    yield make
+    for running in started:
+        running.close()
+
+
+def positions(message: Any) -> np.ndarray:
+    return np.array([(point.x, point.y) for point in message.points]).reshape(-1, 2)
+
+
+def ids(message: Any) -> list[int]:
+    return [point.id for point in message.points]
+
+
+def pairs(message: Any) -> list[tuple[str, str]]:
+    return [(pair.key, pair.value) for pair in message.status[0].values]
+
+
+def test_tracks_have_the_images_header_the_ids_and_the_order_of_the_points(client: Client) -> None:
+    response = client.add(POINTS, ids=[30, 0, 10])
+    assert (response.ids[0], response.ids[2]) == (30, 10)
+    assert list(response.refusals) == ["", "", ""]
+    for number in range(4):
+        tracks = client.frame(number)
+        assert (tracks.header.frame_id, nanoseconds(tracks)) == (FRAME_ID, stamp(number))
+        assert (tracks.width, tracks.height) == (WIDTH, HEIGHT)
+        assert ids(tracks) == list(response.ids)
+        np.testing.assert_allclose(positions(tracks), true_position(np.array(POINTS), number), atol=0.5)
+        assert [point.age for point in tracks.points] == [number] * 3
+        assert [point.state for point in tracks.points] == [TrackedPoint.VISIBLE] * 3
+        assert [point.frames_since_seen for point in tracks.points] == [0] * 3
+        assert all(0.5 < point.visibility <= 1.0 for point in tracks.points)
+
+
+def test_each_point_is_accepted_or_refused_by_itself(client: Client) -> None:
+    client.frame(0)
+    points = [POINTS[0], (float("nan"), 1.0), (WIDTH, 5.0), POINTS[1], POINTS[2], (-1.0, 3.0)]
+    response = client.add(points, ids=[5, 0, 0, 5, 6, 0])
+    assert [bool(reason) for reason in response.refusals] == [False, True, True, True, False, True]
+    assert list(response.ids) == [5, 0, 0, 0, 6, 0]
+    assert "(nan, 1)" in response.refusals[1]
+    assert f"{WIDTH}x{HEIGHT}" in response.refusals[2]
+    assert "Id 5 is in use" in response.refusals[3]
+    assert ids(client.frame(1)) == [5, 6]
+    full = client.add([POINTS[0]] * 8)
+    assert [bool(reason) for reason in full.refusals] == [False] * 6 + [True] * 2
+    assert "capacity of 8" in full.refusals[-1]
+    assert "mode is 9" in client.add(POINTS[:1], mode=9).refusals[0]
+
+
+def test_points_on_topics_are_added_replaced_removed_and_clicked(client: Client) -> None:
+    client.frame(0)
+    client.publish_query(POINTS[:2], ids=[21, 22])
+    client.wait_for_ids([21, 22])
+    client.publish_query(POINTS[2:], ids=[23], mode=QueryPoints.REPLACE)
+    client.wait_for_ids([23], absent=[21, 22])
+    client.publish_query(POINTS[:1], ids=[24])
+    client.wait_for_ids([23, 24])
+    client.act_until_logged(
+        lambda: client.publish_removal([99, 24]), "remove_points: no point has the id 99 (", "ids are unknown"
+    )
+    client.wait_for_ids([23], absent=[24])
+    client.click(60.0, 50.0)
+    clicked = client.still_until(lambda tracks: len(tracks.points) == 2).points[1]
+    assert (clicked.x, clicked.y) == pytest.approx((60.0, 50.0), abs=0.5)
+
+
+def test_bad_points_on_topics_are_reported_and_the_good_ones_tracked(client: Client) -> None:
+    client.frame(0)
+    client.act_until_logged(
+        lambda: client.publish_query([POINTS[0], (9999.0, 1.0)], ids=[41, 42], mode=QueryPoints.REPLACE),
+        "query_points: 1 of 2 points were refused; points[1]: The point (9999, 1) is outside",
+    )
+    client.act_until_logged(lambda: client.click(float("inf"), 1.0), "clicked_point: ", "(inf, 1)")
+    assert ids(client.frame(1)) == [41]
+
+
+def test_a_point_starts_in_the_image_it_was_chosen_in(client: Client) -> None:
+    for number in range(5):
+        client.frame(number)
+    past, newest, coming = (client.add(POINTS[:1], at=at) for at in (stamp(1), 0, stamp(6)))
+    assert [*past.refusals, *newest.refusals, *coming.refusals] == [""] * 3
+    tracks = client.frame(5)
+    assert ids(tracks) == [past.ids[0], newest.ids[0]]
+    assert [point.age for point in tracks.points] == [4, 1]
+    expected = [true_position(np.array(POINTS[0]), 4), true_position(np.array(POINTS[0]), 1)]
+    np.testing.assert_allclose(positions(tracks), expected, atol=0.5)
+    assert client.frame(6).points[2].age == 0
+    assert "later than the newest image" in client.add(POINTS[:1], at=stamp(6) + 60 * 10**9).refusals[0]
+    assert "frame history" in client.add(POINTS[:1], at=1).refusals[0]
+
+
+def test_a_click_with_another_clock_starts_in_the_newest_image(client: Client) -> None:
+    client.frame(0)
+    client.click(*POINTS[0], at=stamp(0) + 10**18)
+    client.still_until(lambda tracks: len(tracks.points) == 1)
+
+
+def test_waiting_points_that_turn_out_unusable_are_reported_and_cost_no_image(client: Client) -> None:
+    response = client.add([(WIDTH + 50.0, 10.0), POINTS[0]], ids=[51, 52])
+    assert list(response.refusals) == ["", ""]  # no image yet: its size is not known
+    assert ids(client.frame(0)) == [52]
+    assert f"outside the image of {WIDTH}x{HEIGHT}" in client.wait_for_log("Waiting points were dropped")
+
+
+def test_tracks_can_be_read(client: Client) -> None:
+    assert list(client.get_tracks([7]).unknown_ids) == [7]
+    client.add(POINTS, ids=[1001, 1002, 1003])
+    published = client.frame(0)
+    assert client.get_tracks([]).tracks == published
+    response = client.get_tracks([1003, 1001, 77])
+    assert ids(response.tracks) == [1001, 1003]
+    assert response.tracks.header == published.header
+    assert list(response.unknown_ids) == [77]
+    assert client.remove([1001, 78, 78]) == [78]
+    response = client.get_tracks([])
+    assert ids(response.tracks) == [1002, 1003]
+    client.add(POINTS[:1], ids=[1001], at=stamp(1))
+    response = client.get_tracks([1001])
+    assert (list(response.tracks.points), list(response.unknown_ids)) == ([], [])
+
+
+def test_reset_begins_a_new_stream(client: Client) -> None:
+    client.add(POINTS)
+    client.frame(5)
+    client.reset()
+    assert client.get_tracks([]).tracks.points == []
+    assert client.frame(0).points == []
+    assert client.logged("jumped back") == []
+
+
+def test_a_stamp_that_jumps_back_begins_a_new_stream_and_says_so_once(client: Client) -> None:
+    client.add(POINTS)
+    client.frame(9)
+    assert client.frame(0).points == []
+    assert "jumped back by 0.297 s" in client.wait_for_log("jumped back")
+    client.add(POINTS)
+    assert len(client.frame(1).points) == len(client.frame(2).points) == 3
+    assert client.logged("jumped back") == []
+
+
+def test_another_image_size_begins_a_new_stream_and_says_so_once(client: Client) -> None:
+    client.add(POINTS)
+    client.frame(0)
+    client.send(view(1)[:100, :140], stamp(1))
+    tracks = client.tracks.next(lambda message: nanoseconds(message) == stamp(1))
+    assert (tracks.width, tracks.height, list(tracks.points)) == (140, 100, [])
+    assert f"{WIDTH}x{HEIGHT} to 140x100" in client.wait_for_log("image size changed")
+    client.send(view(2)[:100, :140], stamp(2))
+    client.tracks.next(lambda message: nanoseconds(message) == stamp(2))
+    assert client.logged("image size changed") == []
+
+
+def damaged(number: int, **changes: Any) -> Image:
+    message = rgb_image(view(number), header(stamp(number)))
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def test_bad_images_are_reported_and_the_stream_goes_on(client: Client, shared: Running) -> None:
+    diagnostics = Inbox(client.node, DiagnosticArray, "/diagnostics")
+    client.add(POINTS)
+    client.frame(0)
+    name = shared.node.get_fully_qualified_name()[1:] + ": stream"
+    client.act_until_logged(lambda: client.publish_image(damaged(1, step=3)), "image: The image's step is 3 bytes")
+    for changes in (
+        {"encoding": "rgb99"},
+        {"data": rgb_image(view(0), header(0)).data[:1000]},
+        {"step": 3},
+        {"width": 0},
+        {"height": 2**32 - 1},
+    ):
+        client.publish_image(damaged(1, **changes))
+    client.publish_image(damaged(0))  # the stamp of the image before
+    refusal = diagnostics.next(
+        lambda message: message.status[0].name == name and message.status[0].level == DiagnosticStatus.ERROR
+    )
+    assert "refused" in refusal.status[0].message
+    assert len(client.frame(2).points) == 3
+    diagnostics.close()
+
+
+def test_garbage_on_every_topic_does_not_stop_the_node(client: Client) -> None:
+    random = np.random.default_rng(0)
+    client.frame(0)
+    for _ in range(20):
+        values = random.choice([np.nan, np.inf, -np.inf, -1e30, 1e30, 0.0, -0.5, 50.0], (6, 2))
+        some_ids = random.integers(0, 2**64, 6, np.uint64, endpoint=False).tolist()
+        stamps = [int(value) for value in random.integers(0, 2**31 * 10**9, 2)]
+        client.publish_query(values, ids=some_ids, at=stamps[0], mode=int(random.integers(0, 256)))
+        client.publish_removal(some_ids)
+        client.click(float(values[0, 0]), float(values[0, 1]), at=stamps[1])
+        encoding = str(random.choice(["rgb8", "nv12", "mono16", "bayer_rggb8", "", "32FC1"]))
+        client.publish_image(damaged(1, encoding=encoding, data=random.bytes(int(random.integers(0, 500)))))
+    client.reset()
+    client.add(POINTS, ids=[61, 62, 63], mode=QueryPoints.REPLACE)
+    assert set(ids(client.frame(3))) >= {61, 62, 63}
+
+
+def test_the_cloud_holds_the_same_points(client: Client) -> None:
+    clouds = Inbox(client.node, PointCloud2, "tracks/cloud")
+    large = 2**40 + 3
+    client.add(POINTS, ids=[large, 2, 2**64 - 1])
+    tracks = client.still_until(lambda tracks: len(tracks.points) == 3 and clouds.has_one_within(0.1))
+    tracks = client.still_until(lambda _: True)
+    cloud = clouds.next(lambda message: message.header == tracks.header)
+    points = np.frombuffer(cloud.data, CLOUD_POINT)
+    assert (cloud.header, cloud.height, cloud.width, cloud.point_step) == (tracks.header, 1, 3, CLOUD_POINT.itemsize)
+    assert cloud.row_step == len(cloud.data)
+    assert [(field.name, field.offset) for field in cloud.fields] == [
+        (name, CLOUD_POINT.fields[name][1]) for name in CLOUD_POINT.names if name != "padding"
+    ]
+    np.testing.assert_array_equal(np.stack([points["x"], points["y"]], axis=1), positions(tracks).astype(np.float32))
+    assert (points["id"].astype(int) + points["id_high"].astype(object) * 2**32).tolist() == ids(tracks)
+    clouds.close()
+
+
+def test_the_overlay_shows_the_points_to_those_who_look(client: Client) -> None:
+    overlays = Inbox(client.node, Image, "tracks/image")
+    client.add(POINTS)
+    client.still_until(lambda _: overlays.has_one_within(0.1))
+    tracks = client.still_until(lambda _: True)
+    overlay = overlays.next(lambda message: message.header == tracks.header)
+    assert (overlay.encoding, overlay.width, overlay.height, overlay.step) == ("rgb8", WIDTH, HEIGHT, 3 * WIDTH)
+    changed = (np.frombuffer(overlay.data, np.uint8).reshape(HEIGHT, WIDTH, 3) != view(0)).any(axis=2)
+    assert all(changed[round(y), round(x)] for x, y in POINTS)
+    assert changed.mean() < 0.5
+    overlays.close()
+
+
+def test_thresholds_change_while_points_are_tracked(client: Client) -> None:
+    client.add(POINTS)
+    client.frame(0)
+    assert all(point.state == TrackedPoint.VISIBLE for point in client.frame(1).points)
+    results = client.set_parameters(visible_threshold=1.0, visibility_hysteresis=0.0)
+    assert all(result.successful for result in results)
+    assert not any(point.state == TrackedPoint.VISIBLE for point in client.frame(2).points)
+    assert all(result.successful for result in client.set_parameters(visible_threshold=0.0, visibility_hysteresis=0.05))
+    assert all(point.state == TrackedPoint.VISIBLE for point in client.frame(3).points)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("match_gate", 1.5, "range"),
+        ("match_gate", float("nan"), ""),
+        ("lost_after", -1, "range"),
+        ("lost_after", 3.5, "type"),
+        ("capacity", 16, "capacity takes effect when the node is configured; deactivate and clean up"),
+        ("model", "other.safetensors", "model takes effect when the node is configured"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused_with_a_reason(
+    client: Client, name: str, value: Any, reason: str
+) -> None:
+    (result,) = client.set_parameters(**{name: value})
+    assert not result.successful
+    assert reason in result.reason
+
+
+def test_every_parameter_is_described_and_every_number_has_a_range(client: Client) -> None:
+    descriptors = client.parameter_descriptors()
+    for declaration in declarations():
+        descriptor = descriptors[declaration.name]
+        assert descriptor.description.endswith(".")
+        if isinstance(declaration.default, (int, float)) and not isinstance(declaration.default, bool):
+            assert len(descriptor.integer_range) + len(descriptor.floating_point_range) == 1
+    assert "one of" in descriptors["support"].additional_constraints.lower()
+
+
+def test_compressed_images(start: Callable[..., Running]) -> None:
+    client = start({"compressed": True}, compressed=True).client
+    client.connect()
+    client.add(POINTS)
+    client.frame(0)
+    broken = CompressedImage(header=header(stamp(1)), format="png", data=b"\x89PNG\r\n")
+    client.act_until_logged(lambda: client.publish_image(broken), "image: ", "cannot be decoded")
+    np.testing.assert_allclose(positions(client.frame(1)), true_position(np.array(POINTS), 1), atol=0.5)
+
+
+def test_every_frame_is_processed_in_order_if_asked(start: Callable[..., Running]) -> None:
+    client = start({"every_frame": True}, image_qos=RELIABLE).client
+    client.connect()
+    client.add(POINTS)
+    for number in range(40):
+        client.send(view(number), stamp(number))
+    stamps = [nanoseconds(client.tracks.next()) for _ in range(40)]
+    assert stamps == [stamp(number) for number in range(40)]
+
+
+def test_quality_of_service_mismatches_are_reported_in_words(start: Callable[..., Running]) -> None:
+    running = start({"every_frame": True}, image_qos=BEST_EFFORT)
+    topic = f"{running.namespace}/image"
+    line = running.client.wait_for_log(f"A publisher on {topic} offers another reliability")
+    assert f"qos_overrides.{topic}.subscription.reliability" in line
+
+
+def test_quality_of_service_can_be_overridden(start: Callable[..., Running]) -> None:
+    namespace = new_namespace()
+    override = {f"qos_overrides.{namespace}/image.subscription.reliability": "best_effort"}
+    client = start({"every_frame": True, **override}, namespace, image_qos=BEST_EFFORT).client
+    client.connect()
+    assert client.frame(0).width == WIDTH
+
+
+def worker_count() -> int:
+    return sum(thread.name == "tracker" for thread in threading.enumerate())
+
+
+def test_goes_up_and_down_again_and_again_without_a_leak(start: Callable[..., Running]) -> None:
+    running = start({})
+    client, node = running.client, running.node
+    counts, trackers = [], []
+    for _ in range(3):
+        client.connect()
+        client.add(POINTS)
+        client.frame(0)
+        assert len(client.frame(1).points) == 3
+        trackers.append(weakref.ref(node._tracker))
+        counts.append((len(list(node.subscriptions)), len(list(node.services)), len(list(node.publishers))))
+        workers = worker_count()
+        assert client.transition(Transition.TRANSITION_DEACTIVATE)
+        assert worker_count() == workers - 1
+        assert len(client.set_parameters(capacity=16)[0].reason) > 0
+        assert client.transition(Transition.TRANSITION_ACTIVATE)
+        client.connect()
+        assert client.frame(0).points == []  # a new stream
+        assert client.transition(Transition.TRANSITION_DEACTIVATE)
+        assert client.transition(Transition.TRANSITION_CLEANUP)
+        assert client.set_parameters(capacity=16)[0].successful
+        assert client.transition(Transition.TRANSITION_CONFIGURE)
+        assert client.transition(Transition.TRANSITION_ACTIVATE)
+    gc.collect()
+    assert [tracker() for tracker in trackers] == [None] * 3
+    assert len(set(counts)) == 1
+
+
+def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: Callable[..., Running]) -> None:
+    client = start({"model": "missing.safetensors"}).client
+    assert not client.transition(Transition.TRANSITION_CONFIGURE)
+    client.wait_for_log("There is no model file missing.safetensors; give")
+    (result,) = client.set_parameters(backend="tensorflow")
+    assert not result.successful
+    assert "choose one of auto, torch" in result.reason
+    assert client.set_parameters(model="lucas_kanade")[0].successful
+    assert client.transition(Transition.TRANSITION_CONFIGURE)
+    client.wait_for_log("lucas_kanade is the baseline without weights")
+    assert client.transition(Transition.TRANSITION_ACTIVATE)
+    client.connect()
+
+
+def test_a_node_that_does_not_start_itself_waits_and_reports_its_state(start: Callable[..., Running]) -> None:
+    running = start({"autostart": False})
+    name = running.node.get_fully_qualified_name()[1:] + ": stream"
+    diagnostics = Inbox(running.client.node, DiagnosticArray, "/diagnostics")
+    message = diagnostics.next(lambda message: message.status[0].name == name)
+    values = dict(pairs(message))
+    assert (values["lifecycle state"], values["model"]) == ("unconfigured", "none")
+    assert running.client.transition(Transition.TRANSITION_CONFIGURE)
+    assert running.client.transition(Transition.TRANSITION_ACTIVATE)
+    running.client.connect()
+    running.client.add(POINTS)
+    running.client.frame(0)
+    message = diagnostics.next(
+        lambda message: message.status[0].name == name and ("active tracks", "3") in pairs(message)
+    )
+    values = dict(pairs(message))
+    assert (values["lifecycle state"], values["active tracks"]) == ("active", "3")
+    assert (values["model"], values["backend"], values["device"]) == ("lucas_kanade", "opencv", "cpu")

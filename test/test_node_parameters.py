@@ -1,0 +1,68 @@
+"""The node's parameters: one declaration, and what is generated from it or repeats it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from taptr_ros.errors import InvalidConfigError
+from taptr_ros.nodes.parameters import NodeConfig, declarations, parameter_table
+from taptr_ros.runtime.loading import BACKENDS
+from taptr_ros.tracking import TrackerConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+REGENERATE = 'python -c "from taptr_ros.nodes.parameters import parameter_table; print(parameter_table())"'
+
+
+def test_every_field_of_both_configurations_is_a_parameter() -> None:
+    fields = [*dataclasses.fields(NodeConfig), *dataclasses.fields(TrackerConfig)]
+    assert [(entry.name, entry.default) for entry in declarations()] == [
+        (field.name, field.default) for field in fields
+    ]
+
+
+def test_the_table_in_the_documentation_is_the_generated_one() -> None:
+    documentation = ROOT / "docs" / "ros.md"
+    if not documentation.exists():
+        pytest.skip("not in the source tree")
+    lines = documentation.read_text().splitlines()
+    start = lines.index("| parameter | default | range | live | meaning |")
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    assert "\n".join(table) == parameter_table(), f"put the output of {REGENERATE} into docs/ros.md"
+
+
+def test_the_parameter_file_holds_every_parameter_and_its_default() -> None:
+    parameters = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())["/**"]["ros__parameters"]
+    assert list(parameters.items()) == [(entry.name, entry.default) for entry in declarations()]
+    assert all(type(parameters[entry.name]) is type(entry.default) for entry in declarations())
+
+
+def test_descriptors_have_the_ranges_that_the_configurations_check() -> None:
+    for entry in declarations():
+        descriptor = entry.descriptor()
+        ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+        assert [(limits.from_value, limits.to_value) for limits in ranges] == ([entry.limits] if entry.limits else [])
+
+
+def test_every_backend_can_be_chosen() -> None:
+    (backend,) = (entry for entry in declarations() if entry.name == "backend")
+    assert set(backend.choices) == {"auto", *BACKENDS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backend": "tensorflow"}, "choose one of auto, torch, onnxruntime, opencv"),
+        ({"precision": "float16"}, "choose one of float32, bfloat16"),
+        ({"input_height": 256}, "give both"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidConfigError, match=words):
+        NodeConfig(**changes)

@@ -1,0 +1,129 @@
+"""The node `tracker` in a process of its own, reached through the middleware only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
+
+import rclpy
+from rclpy.context import Context
+from ros_graph import DOMAIN_ID, FRAME_ID, TIMEOUT, Client, nanoseconds, new_namespace, until_timeout
+from streams import stamp, true_position, view
+
+from taptr_ros.nodes.process import LARGE_DATA_TRANSPORT, TRANSPORT_VARIABLE
+
+POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
+
+
+@pytest.fixture
+def context(monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
+    """The client's middleware.
+
+    It uses the default transport, which lets the small images of these tests through: with large data, a process that
+    makes one participant after another is not always found.
+    """
+    monkeypatch.setenv(TRANSPORT_VARIABLE, "DEFAULT")
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the tracker with ROS arguments."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def make(*arguments: str, transport: str | None = "DEFAULT") -> subprocess.Popen[str]:
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN_ID)}
+        environment.pop(TRANSPORT_VARIABLE, None)
+        if transport is not None:
+            environment[TRANSPORT_VARIABLE] = transport
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "taptr_ros.nodes.tracker_node", "--ros-args", *arguments],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def client(context: Context) -> Iterator[Client]:
+    client = Client(context, new_namespace())
+    yield client
+    client.close()
+
+
+def test_tracks_arrive_with_header_ids_and_order_and_sigint_ends_with_status_0(
+    client: Client, start: Callable[..., Any]
+) -> None:
+    process = start("-r", f"__ns:={client.node.get_namespace()}", "-p", "capacity:=8")
+    client.connect()
+    assert list(client.add(POINTS, ids=[30, 20, 10]).ids) == [30, 20, 10]
+    for number in range(5):
+        tracks = client.frame(number)
+        assert (tracks.header.frame_id, nanoseconds(tracks)) == (FRAME_ID, stamp(number))
+        assert [point.id for point in tracks.points] == [30, 20, 10]
+        found = np.array([(point.x, point.y) for point in tracks.points])
+        np.testing.assert_allclose(found, true_position(np.array(POINTS), number), atol=0.5)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+
+
+def test_sigterm_ends_with_status_0_while_images_stream(client: Client, start: Callable[..., Any]) -> None:
+    process = start("-r", f"__ns:={client.node.get_namespace()}")
+    client.connect()
+    client.add(POINTS)
+    client.frame(0)
+    process.send_signal(signal.SIGTERM)
+    for number in until_timeout():
+        client.send(view(0), stamp(1 + number))
+        if process.poll() is not None:
+            break
+    _, log = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("capacity:=0", "capacity"), ("match_gate:=high", "match_gate"), ("every_frame:=3", "every_frame")],
+)
+def test_a_parameter_that_cannot_be_ends_with_one_line_and_status_1(
+    start: Callable[..., Any], setting: str, words: str
+) -> None:
+    process = start("-p", setting)
+    _, log = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1, log
+    assert words in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("named", [None, "LARGE_DATA"])
+def test_chooses_the_transport_for_images_unless_one_is_named(start: Callable[..., Any], named: str | None) -> None:
+    process = start("-p", "autostart:=false", transport=named)
+    wanted = f"{TRANSPORT_VARIABLE} is '{named or LARGE_DATA_TRANSPORT}'."
+    assert any(wanted in line for line in process.stderr), "the process ended without naming its transport"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0
