@@ -128,7 +128,6 @@ def test_image_features_match_stage_by_stage(name: str) -> None:
         layer.attention.register_forward_hook(
             lambda _m, _i, output, index=index: captured.update({f"enc{index}_attn": output})
         )
-    for index, layer in enumerate(network.encoder.layers):
         for part, module in (
             ("offsets", layer.attention.sampling_offsets),
             ("attnlogits", layer.attention.attention_weights),
@@ -139,12 +138,12 @@ def test_image_features_match_stage_by_stage(name: str) -> None:
     tokens = network.encode(torch.from_numpy(frame).float())
     np.testing.assert_allclose(tokens, arrays["enc1_out"][0], atol=FEATURE_TOLERANCE)
     np.testing.assert_allclose(captured["enc0_out"], arrays["enc0_out"][0], atol=FEATURE_TOLERANCE)
-    for name in {"enc0_offsets", "enc0_attnlogits"} & arrays.keys():
-        value = captured[name][::8]
-        if name.endswith("offsets"):
+    for key in {"enc0_offsets", "enc0_attnlogits"} & arrays.keys():
+        value = captured[key][::8]
+        if key.endswith("offsets"):
             # Ours has the axis first, the file's last.
             value = torch.stack(value.chunk(2, dim=-1), dim=-1).flatten(1)
-        np.testing.assert_allclose(value, arrays[name], atol=LOGIT_TOLERANCE)
+        np.testing.assert_allclose(value, arrays[key], atol=LOGIT_TOLERANCE)
     if "enc_pos" in arrays:
         counts = torch.tensor(network.levels.counts)
         position = network.encoder.position + network.encoder.level_embedding.repeat_interleave(counts, dim=0)
