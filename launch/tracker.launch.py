@@ -7,7 +7,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from taptr_ros.nodes.process import LARGE_DATA_TRANSPORT, TRANSPORT_VARIABLE
+from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE
 
 ARGUMENTS = [
     DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
@@ -60,7 +60,7 @@ def tracker(context: LaunchContext) -> list[Node]:
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the launch: its arguments, the transport that lets images through, and the one node."""
-    transport = EnvironmentVariable(TRANSPORT_VARIABLE, default_value=LARGE_DATA_TRANSPORT)
+    transport = EnvironmentVariable(TRANSPORT_VARIABLE, default_value=IMAGE_TRANSPORT)
     return LaunchDescription(
         [*ARGUMENTS, SetEnvironmentVariable(TRANSPORT_VARIABLE, transport), OpaqueFunction(function=tracker)]
     )

@@ -140,8 +140,9 @@ def test_truncated_bag_is_a_source_error(tmp_path: Path, storage, kept: float) -
 
 def test_bag_without_rosbags_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = write_bag(tmp_path / "bag", {"/image": [image_message(0, moving_scene(1)[0])]})
-    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
-    with pytest.raises(SourceError, match="pip install rosbags"):
+    monkeypatch.delitem(sys.modules, "taptr_ros.media.bag_source", raising=False)
+    monkeypatch.setitem(sys.modules, "taptr_ros.media.bags", None)
+    with pytest.raises(SourceError, match="pip install rosbags mcap"):
         open_source(bag)
 
 

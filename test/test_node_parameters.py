@@ -12,7 +12,8 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.nodes.parameters import NodeConfig, declarations, parameter_table
+from taptr_ros.nodes.configs import NodeConfig, RecorderConfig, VideoSourceConfig
+from taptr_ros.nodes.parameters import declarations, parameter_table
 from taptr_ros.runtime.loading import BACKENDS
 from taptr_ros.tracking import TrackerConfig
 

@@ -11,7 +11,6 @@ from streams import stamp, view
 
 from taptr_ros.errors import InvalidConfigError, InvalidStampError
 from taptr_ros.tracking import PointTracker, TrackerConfig
-from taptr_ros.tracking.config import STRUCTURAL_FIELDS
 
 CONFIG = TrackerConfig(capacity=8, memory_slots=16)
 POINTS = np.array([[100.0, 90.0], [60.25, 50.0]])
@@ -67,7 +66,7 @@ def test_a_detector_switched_on_again_does_not_compare_with_the_past(tracker):
     assert not tracker.step(view(2, seed=5), stamp(2)).scene_cut
 
 
-@pytest.mark.parametrize("name", STRUCTURAL_FIELDS)
+@pytest.mark.parametrize("name", TrackerConfig.STRUCTURAL)
 def test_the_layout_of_the_memory_cannot_change(tracker, name):
     other = {"pin_query_frame": False, "support": "grid"}.get(name, 4)
     with pytest.raises(InvalidConfigError, match=f"^{name} is"):

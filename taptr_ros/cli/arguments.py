@@ -78,12 +78,12 @@ def output_file(text: str) -> Path:
     return path
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add --model, --backend, --device, --precision and --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        required=True,
+        required=required,
         help="lucas_kanade (needs no weights), a .safetensors file, or a folder written by `taptr export`",
     )
     group.add_argument("--backend", choices=BACKENDS, help="what runs it (default: what fits the model)")

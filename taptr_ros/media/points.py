@@ -44,6 +44,13 @@ class QueryPoints:
         for identifier in distinct[counts > 1][:1]:
             raise DuplicateIdError(f"Two points have the id {identifier}; give every point its own.")
 
+    def starting_in(self, frame: int) -> QueryPoints | None:
+        """Return the points that start in a frame; None if there are none."""
+        starting = self.frames == frame
+        if not starting.any():
+            return None
+        return QueryPoints(self.xy[starting], self.frames[starting], self.ids[starting])
+
     def check_inside(self, width: int, height: int) -> None:
         """Raise `InvalidPointsError` if a point lies outside an image of width x height pixels."""
         outside = ((self.xy < -0.5) | (self.xy > (width - 0.5, height - 0.5))).any(axis=1)

@@ -1,9 +1,10 @@
-"""Image sources of the offline commands: a video file, a folder of images, or a rosbag2, all as RGB frames."""
+"""Image sources: a video file, a folder of images, or a rosbag2, all as RGB frames."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,14 +12,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.errors import InvalidConfigError, InvalidImageError, SourceError, TaptrError
-from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.errors import InvalidConfigError, SourceError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """File name endings, in lower case, of what a folder's images may be."""
 
 BAG_SUFFIXES = frozenset({".db3", ".mcap"})
 """File name endings of rosbag2 storage files."""
+
+STORAGES = ("mcap", "sqlite3")
+"""Storage formats of a rosbag2 that can be written."""
 
 DEFAULT_RATE = 30.0
 """Frames per second of a source that does not say how fast it runs."""
@@ -36,6 +39,10 @@ class Frame(NamedTuple):
     """[H,W,3] RGB."""
     stamp: int
     """Nanoseconds."""
+    recorded: int
+    """Time of recording in nanoseconds; that of the stamp where nothing else is known."""
+    frame_id: str = ""
+    """Coordinate frame of the camera that the message names; empty for sources without messages."""
 
 
 class Source(Protocol):
@@ -58,7 +65,7 @@ class Source(Protocol):
 
 
 def open_source(path: str | Path, *, image_topic: str | None = None, rate: float | None = None) -> Source:
-    """Open a video file, a folder of images or a rosbag2 (a folder with metadata.yaml, or an .mcap or .db3 file).
+    """Open a video file, a folder of images or a rosbag2 (a folder with .mcap or .db3 files, or one of these).
 
     `image_topic` chooses among a bag's topics; without it the bag must hold one image topic only. `rate`, in frames
     per second, stamps the images of a folder (default 30).
@@ -69,13 +76,13 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; give a video file, a folder of images or a rosbag2.")
-    is_bag = (path / "metadata.yaml").is_file() if path.is_dir() else path.suffix.lower() in BAG_SUFFIXES
-    if image_topic is not None and not is_bag:
+    bag = _is_bag(path)
+    if image_topic is not None and not bag:
         raise InvalidConfigError(f"{path} is not a rosbag2, so it has no topic {image_topic}; leave the topic out.")
-    if rate is not None and (is_bag or path.is_file()):
+    if rate is not None and (bag or path.is_file()):
         raise InvalidConfigError(f"{path} has its own stamps; give a rate for folders of images only.")
-    if is_bag:
-        return BagSource(path, image_topic)
+    if bag:
+        return _open_bag(path, image_topic)
     if path.is_dir():
         return FolderSource(path, DEFAULT_RATE if rate is None else rate)
     return VideoSource(path)
@@ -108,7 +115,7 @@ class VideoSource:
                 # Broken containers repeat stamps, go back, or have none at all.
                 stamp = stamp if stamp > previous else previous + period
                 previous = stamp
-                yield Frame(_rgb(image), stamp)
+                yield Frame(_rgb(image), stamp, recorded=stamp)
 
     @contextlib.contextmanager
     def _capture(self) -> Iterator[cv2.VideoCapture]:
@@ -144,77 +151,62 @@ class FolderSource:
             image = cv2.imread(str(file), cv2.IMREAD_COLOR)
             if image is None:
                 raise SourceError(f"{file} cannot be decoded as an image; repair or remove it.")
-            yield Frame(_rgb(image), round(index * NANOSECONDS / self.rate))
+            stamp = round(index * NANOSECONDS / self.rate)
+            yield Frame(_rgb(image), stamp, recorded=stamp)
 
 
-class BagSource:
-    """The sensor_msgs/Image or CompressedImage messages of one topic of a rosbag2 (sqlite3 or mcap).
+class CameraSource:
+    """A camera, by its number; frames are stamped with the system's time when they were taken from the driver.
 
-    Frames carry the stamps of the message headers; a stamp of zero, which means that none was set, is replaced by
-    the time of recording.
+    `width`, `height` and `rate` are asked for, and the driver may choose others; 0 leaves what it is set to. Raises
+    `SourceError` if the camera cannot be opened, or stops to deliver.
     """
 
-    def __init__(self, path: Path, topic: str | None) -> None:
-        self.name = str(path)
-        with self._reader() as reader:
-            conversions = {c.topic: _CONVERSIONS[c.msgtype] for c in reader.connections if c.msgtype in _CONVERSIONS}
-            self._topic = self._choose(topic, sorted(conversions), {c.topic: c.msgtype for c in reader.connections})
-            self._to_rgb = conversions[self._topic]
-            self.frame_count = reader.topics[self._topic].msgcount
-            if not self.frame_count:
-                raise SourceError(f"{path} holds no message on {self._topic}; choose another topic or bag.")
-            seconds = reader.duration / NANOSECONDS
-        rate = (self.frame_count - 1) / seconds if seconds > 0 else 0.0
-        self.rate = min(rate, MAX_RATE) if rate > 0 else DEFAULT_RATE
+    frame_count = None
+
+    def __init__(self, number: int, width: int = 0, height: int = 0, rate: float = 0.0) -> None:
+        self.name = f"camera {number}"
+        level = cv2.getLogLevel()
+        cv2.setLogLevel(0)  # OpenCV would tell of every driver that it tried
+        self._capture = cv2.VideoCapture(number)
+        cv2.setLogLevel(level)
+        if not self._capture.isOpened():
+            raise SourceError(f"There is no camera {number}, or it is in use; give another number or a file.")
+        for setting, value in (
+            (cv2.CAP_PROP_FRAME_WIDTH, width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, height),
+            (cv2.CAP_PROP_FPS, rate),
+        ):
+            if value:
+                self._capture.set(setting, value)
+        own_rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate = own_rate if 0 < own_rate <= MAX_RATE else DEFAULT_RATE
 
     def __iter__(self) -> Iterator[Frame]:
-        with self._reader() as reader:
-            connections = [c for c in reader.connections if c.topic == self._topic]
-            for index, (connection, recorded, raw) in enumerate(reader.messages(connections)):
-                message = reader.deserialize(raw, connection.msgtype)
-                try:
-                    image = self._to_rgb(message)
-                except InvalidImageError as error:
-                    raise SourceError(f"Message {index} on {self._topic} of {self.name}: {error}") from error
-                stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
-                yield Frame(image, stamp or recorded)
-
-    def _choose(self, topic: str | None, image_topics: list[str], types: dict[str, str]) -> str:
-        """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
-        offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
-        if topic is None:
-            if len(image_topics) != 1:
-                raise SourceError(f"{self.name} needs the name of an image topic; {offer}.")
-            return image_topics[0]
-        if topic not in types:
-            raise SourceError(f"{self.name} has no topic {topic}; {offer}.")
-        if topic not in image_topics:
-            raise SourceError(f"{topic} in {self.name} is {types[topic]}, not images; {offer}.")
-        return topic
-
-    @contextlib.contextmanager
-    def _reader(self) -> Iterator[Any]:
-        try:
-            from rosbags.highlevel import AnyReader
-            from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            raise SourceError(f"{self.name} is a rosbag2, which rosbags reads; run pip install rosbags.") from error
-        try:
-            # The store serves bags recorded before definitions were kept inside; image messages never changed.
-            with AnyReader([Path(self.name)], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-                yield reader
-        except TaptrError:
-            raise
-        except Exception as error:
-            # A damaged bag raises whatever the parser of its storage happens to stumble over.
-            raise SourceError(f"{self.name} cannot be read as a rosbag2 ({error}); is it complete?") from error
+        while True:
+            taken = self._capture.grab()
+            stamp = time.time_ns()
+            decoded, image = self._capture.retrieve()
+            if not (taken and decoded):
+                raise SourceError(f"{self.name.capitalize()} delivers no more images; is it still connected?")
+            yield Frame(_rgb(image), stamp, recorded=stamp)
 
 
-_CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
-    "sensor_msgs/msg/Image": image_to_rgb,
-    "sensor_msgs/msg/CompressedImage": compressed_image_to_rgb,
-}
-"""How to read each message type that holds an image."""
+def _is_bag(path: Path) -> bool:
+    if not path.is_dir():
+        return path.suffix.lower() in BAG_SUFFIXES
+    # An aborted recording leaves a folder without metadata.yaml.
+    return any(file.name == "metadata.yaml" or file.suffix.lower() in BAG_SUFFIXES for file in path.iterdir())
+
+
+def _open_bag(path: Path, image_topic: str | None) -> Source:
+    try:
+        from taptr_ros.media.bag_source import BagSource
+    except ImportError as error:
+        raise SourceError(
+            f"{path} is a rosbag2, which needs more packages ({error}); run pip install rosbags mcap."
+        ) from error
+    return BagSource(path, image_topic)
 
 
 def _rgb(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import array
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from taptr_ros.msg import TrackedPoint, TrackedPoints
 from taptr_ros.tracking import Tracks
 
 CLOUD_POINT = np.dtype(
@@ -37,23 +37,6 @@ _POINT_FIELDS = [
 ]
 
 
-def tracked_points(tracks: Tracks, header: Header) -> TrackedPoints:
-    """Return the tracks with the header of their image."""
-    columns = (
-        tracks.ids.tolist(),
-        tracks.xy.tolist(),
-        tracks.visibility.tolist(),
-        tracks.state.tolist(),
-        tracks.age.tolist(),
-        tracks.frames_since_seen.tolist(),
-    )
-    points = [
-        TrackedPoint(id=id_, x=x, y=y, visibility=visibility, state=state, age=age, frames_since_seen=unseen)
-        for id_, (x, y), visibility, state, age, unseen in zip(*columns, strict=True)
-    ]
-    return TrackedPoints(header=header, width=tracks.width, height=tracks.height, points=points)
-
-
 def point_cloud(tracks: Tracks, header: Header) -> PointCloud2:
     """Return the tracks as a cloud: x and y in pixels, z = 0, in the order of the tracks."""
     points = np.zeros(len(tracks.ids), CLOUD_POINT)
@@ -79,6 +62,12 @@ def rgb_image(image: NDArray[np.uint8], header: Header) -> Image:
     return Image(
         header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=_bytes(image.tobytes())
     )
+
+
+def time_message(nanoseconds: int) -> Time:
+    """Return a stamp in nanoseconds as builtin_interfaces/Time."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    return Time(sec=seconds, nanosec=rest)
 
 
 def _bytes(data: bytes) -> array.array[int]:

@@ -1,4 +1,4 @@
-"""The node's parameters, declared from the dataclasses that hold their values."""
+"""ROS parameters declared from the dataclasses that hold their values."""
 
 from __future__ import annotations
 
@@ -8,63 +8,25 @@ import functools
 import inspect
 import itertools
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.runtime.loading import LUCAS_KANADE
-from taptr_ros.tracking import TrackerConfig
-from taptr_ros.tracking.config import RANGES, STRUCTURAL_FIELDS
-
-NODE_RANGES: dict[str, tuple[float, float]] = {
-    "threads": (0, 1024),
-    "input_height": (0, 65536),
-    "input_width": (0, 65536),
-    "waiting_frames": (1, 65536),
-}
-
-ConfigT = TypeVar("ConfigT", bound="NodeConfig | TrackerConfig")
 
 
-@dataclasses.dataclass(frozen=True)
-class NodeConfig:
-    """What the node loads and how it takes images. Raises `InvalidConfigError` for values that cannot be."""
+class ParameterConfig(Protocol):
+    """A dataclass whose fields are parameters: their names, types, defaults and, in the docstring below each, meaning.
 
-    model: str = LUCAS_KANADE
-    """`lucas_kanade`, the only model that needs no weights, or the path of a model file (.safetensors) or of a folder
-    written by `taptr export`."""
-    backend: Literal["auto", "torch", "onnxruntime", "opencv"] = "auto"
-    """What runs the model; `auto` is what fits it."""
-    device: str = "cpu"
-    """Where the model runs: `cpu`, `cuda`, `cuda:INDEX` or, with ONNX Runtime, `tensorrt`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model's numbers; `bfloat16` with PyTorch only."""
-    threads: int = 0
-    """Processor threads of the backend; 0 leaves the choice to its library."""
-    input_height: int = 0
-    """Height in pixels that images are stretched to for the model; 0 is the model's own."""
-    input_width: int = 0
-    """Width in pixels that images are stretched to for the model; 0 is the model's own."""
+    `Literal` fields have a choice of values. Raises `InvalidConfigError` for values that cannot be.
+    """
 
-    compressed: bool = False
-    """Topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image."""
-    every_frame: bool = False
-    """Process every image in order, for replay, instead of the newest; the subscription is then reliable."""
-    waiting_frames: int = 100
-    """Most images that wait with `every_frame`; a further one supersedes the oldest."""
-    autostart: bool = True
-    """Configure and activate the node at its start; off, a lifecycle manager does."""
+    RANGES: ClassVar[dict[str, tuple[float, float]]]
+    """Lowest and highest value of every number."""
 
-    def __post_init__(self) -> None:
-        for name, choices in _choices(NodeConfig).items():
-            if (value := getattr(self, name)) not in choices:
-                raise InvalidConfigError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
-        if bool(self.input_height) != bool(self.input_width):
-            raise InvalidConfigError(
-                f"input_height is {self.input_height} and input_width {self.input_width}; give both, or 0 for both."
-            )
+
+ConfigT = TypeVar("ConfigT")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +43,9 @@ class Declaration:
     structural: bool
     """Whether it takes effect only when the node is configured."""
 
-    def descriptor(self) -> ParameterDescriptor:
+    def descriptor(self, *, read_only: bool = False) -> ParameterDescriptor:
         """Return it as ROS tools show and check it."""
-        descriptor = ParameterDescriptor(name=self.name, description=self.description)
+        descriptor = ParameterDescriptor(name=self.name, description=self.description, read_only=read_only)
         if self.choices:
             descriptor.additional_constraints = f"One of {', '.join(self.choices)}."
         if self.limits and isinstance(self.default, int):
@@ -94,65 +56,84 @@ class Declaration:
 
 
 @functools.cache
-def declarations() -> tuple[Declaration, ...]:
-    """Return all parameters of the node: those of `NodeConfig`, then those of `TrackerConfig`."""
+def declarations(*kinds: type[ParameterConfig]) -> tuple[Declaration, ...]:
+    """Return the parameters of the dataclasses, in the order of their fields.
+
+    A dataclass that says which fields are `STRUCTURAL` lets the others change at any time.
+    """
     return tuple(
         Declaration(
             name=field.name,
             default=field.default,
-            description=_descriptions(config)[field.name],
-            limits=(NODE_RANGES | RANGES).get(field.name),
-            choices=_choices(config).get(field.name, ()),
-            structural=config is NodeConfig or field.name in STRUCTURAL_FIELDS,
+            description=_descriptions(kind)[field.name],
+            limits=kind.RANGES.get(field.name),
+            choices=choices(kind).get(field.name, ()),
+            structural=field.name in getattr(kind, "STRUCTURAL", (field.name,)),
         )
-        for config in (NodeConfig, TrackerConfig)
-        for field in dataclasses.fields(config)
+        for kind in kinds
+        for field in dataclasses.fields(cast(Any, kind))
     )
 
 
-def declare_parameters(node: Node) -> None:
-    """Declare all parameters. Raises rclpy's parameter exceptions for given values of a wrong type or out of range."""
-    for declaration in declarations():
-        node.declare_parameter(declaration.name, declaration.default, declaration.descriptor())
+def declare_parameters(node: Node, *kinds: type[ParameterConfig], read_only: bool = False) -> None:
+    """Declare all parameters of the dataclasses.
+
+    Raises rclpy's parameter exceptions for given values of a wrong type or out of range.
+    """
+    for declaration in declarations(*kinds):
+        node.declare_parameter(declaration.name, declaration.default, declaration.descriptor(read_only=read_only))
 
 
 def read_config(node: Node, kind: type[ConfigT], changes: dict[str, Any]) -> ConfigT:
-    """Return the parameters' values, with `changes` applied, as a `NodeConfig` or `TrackerConfig`.
+    """Return the parameters' values, with `changes` applied, as the dataclass `kind`.
 
     Raises `InvalidConfigError` if they are not a valid one.
     """
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in dataclasses.fields(cast(Any, kind))]
     values = {name: node.get_parameter(name).value for name in names}
     return kind(**{**values, **{name: value for name, value in changes.items() if name in names}})
 
 
-def structural_names(names: Iterable[str]) -> list[str]:
+def check_choices(config: Any) -> None:
+    """Raise `InvalidConfigError` if a `Literal` field of a dataclass has none of its values."""
+    for name, allowed in choices(config.__class__).items():
+        if (value := getattr(config, name)) not in allowed:
+            raise InvalidConfigError(f"{name} is {value!r}; choose one of {', '.join(allowed)}.")
+
+
+def structural_names(names: Iterable[str], *kinds: type[ParameterConfig]) -> list[str]:
     """Return those of the names whose parameters take effect only when the node is configured."""
-    structural = {declaration.name for declaration in declarations() if declaration.structural}
+    structural = {declaration.name for declaration in declarations(*kinds) if declaration.structural}
     return [name for name in names if name in structural]
 
 
-def parameter_table() -> str:
+def parameter_table(*kinds: type[ParameterConfig]) -> str:
     """Return the table of parameters for the documentation, in Markdown."""
     lines = ["| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
-    for declaration in declarations():
+    for declaration in declarations(*kinds):
         default = str(declaration.default).lower() if isinstance(declaration.default, bool) else declaration.default
         limits = f"{declaration.limits[0]:g} to {declaration.limits[1]:g}" if declaration.limits else ""
         allowed = ", ".join(f"`{choice}`" for choice in declaration.choices) or limits
         live = "" if declaration.structural else "yes"
-        lines.append(f"| `{declaration.name}` | `{default}` | {allowed} | {live} | {declaration.description} |")
+        shown = f"`{default}`" if default != "" else ""
+        lines.append(f"| `{declaration.name}` | {shown} | {allowed} | {live} | {declaration.description} |")
     return "\n".join(lines)
 
 
 @functools.cache
-def _choices(config: type) -> dict[str, tuple[str, ...]]:
-    return {name: get_args(hint) for name, hint in get_type_hints(config).items() if get_args(hint)}
+def choices(kind: Any) -> dict[str, tuple[str, ...]]:
+    """Return the values of every `Literal` field of a dataclass."""
+    return {
+        name: get_args(hint)
+        for name, hint in get_type_hints(kind).items()
+        if get_args(hint) and get_origin(hint) is not ClassVar
+    }
 
 
 @functools.cache
-def _descriptions(config: type) -> dict[str, str]:
+def _descriptions(kind: type) -> dict[str, str]:
     """Return the docstring below each field of a dataclass, as one line."""
-    (definition,) = ast.parse(inspect.getsource(config)).body
+    (definition,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(definition, ast.ClassDef)  # noqa: S101
     return {
         field.target.id: " ".join(ast.literal_eval(docstring.value).split())

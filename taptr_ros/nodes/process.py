@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import rclpy
@@ -12,34 +12,41 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.utilities import get_rmw_implementation_identifier
+
+from taptr_ros.errors import TaptrError
 
 TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
 """Environment variable in which Fast DDS looks for its transports."""
 
-LARGE_DATA_TRANSPORT = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB"
-"""Shared memory and TCP in pieces large enough for camera images. Fast DDS's default drops most images."""
+IMAGE_TRANSPORT = "DEFAULT?sockets_size=8MB"
+"""Fast DDS's default transports with a shared memory of 16 MB, which holds several camera images. The default of half
+a megabyte holds none, so that most images sent with best effort are lost. Processes with and without this setting
+hear each other; what matters for an image is the setting of the process that sends it."""
 
 NodeT = TypeVar("NodeT", bound=Node)
 
 
-def run(make: Callable[[], NodeT], start: Callable[[NodeT], None]) -> int:
-    """Make a node, start it and spin it until SIGINT or SIGTERM.
+def run(
+    make: Callable[[], NodeT],
+    start: Callable[[NodeT], None] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Make a node, start it and spin it until SIGINT or SIGTERM, or until it shuts its context down.
 
-    Sets the transport for images unless the environment names one. Return the exit status: 0, or 1 if a parameter was
-    given a value of a wrong type or out of range, which is then logged.
+    Sets the transport for images unless the environment names one. `arguments` are ROS's, by default those of the
+    process. Return the exit status: 0, or 1 after an error in what the node was given, which is then logged.
     """
-    os.environ.setdefault(TRANSPORT_VARIABLE, LARGE_DATA_TRANSPORT)
-    rclpy.init()
+    os.environ.setdefault(TRANSPORT_VARIABLE, IMAGE_TRANSPORT)
+    rclpy.init(args=None if arguments is None else [*arguments])
     node = None
     try:
         node = make()
-        _report_transport(node)
-        start(node)
+        if start is not None:
+            start(node)
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ParameterException as error:
+    except (ParameterException, TaptrError) as error:
         get_logger("taptr_ros").fatal(str(error))
         return 1
     except (rclpy_implementation.RCLError, InvalidHandle):
@@ -53,10 +60,14 @@ def run(make: Callable[[], NodeT], start: Callable[[NodeT], None]) -> int:
     return 0
 
 
-def _report_transport(node: Node) -> None:
-    transport = os.environ[TRANSPORT_VARIABLE]
-    if get_rmw_implementation_identifier().startswith("rmw_fastrtps") and transport.startswith("LARGE_DATA"):
-        node.get_logger().info(
-            f"{TRANSPORT_VARIABLE} is '{transport}'. Processes with another transport and this one do not hear each "
-            f"other: start them with the same value, or this one with {TRANSPORT_VARIABLE}=DEFAULT."
-        )
+def end_process_with(node: Node, error: Exception) -> None:
+    """Raise an exception of a node's own thread in the thread that spins it, as if a callback had raised it.
+
+    Nothing happens while the process is being shut down, when publishing fails.
+    """
+    if node.context.ok() and node.executor is not None:
+        node.executor.create_task(_raise, error)
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -59,14 +59,15 @@ class SharedTracker:
                 self._tracker.step(image, stamp)
             self._begin_stream()
 
-    def step(self, image: NDArray[np.uint8], header: Header) -> Step:
-        """Track all points into the next image, uint8 [H,W,3] RGB.
+    def step(self, image: NDArray[np.uint8], stamp: int, header: Header = None) -> Step:
+        """Track all points into the next image, uint8 [H,W,3] RGB, with its stamp in nanoseconds.
+
+        `newest` returns `header` together with the tracks in this image.
 
         Raises `InvalidStampError` for an image with the stamp of the one before, and `InvalidImageError`.
         """
         with self._lock:
             notices: list[str] = []
-            stamp = nanoseconds(header.stamp)
             if reason := self._new_stream_reason(stamp, image.shape[1], image.shape[0]):
                 notices.append(reason)
                 self._begin_stream()

@@ -22,13 +22,15 @@ from std_srvs.srv import Trigger
 from taptr_ros.errors import InvalidConfigError, TaptrError
 from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.media.overlay import TrackOverlay
-from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoints
+from taptr_ros.media.track_messages import tracked_points
+from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
+from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
-from taptr_ros.nodes.messages import point_cloud, rgb_image, tracked_points
-from taptr_ros.nodes.parameters import NodeConfig, declare_parameters, read_config, structural_names
-from taptr_ros.nodes.process import LARGE_DATA_TRANSPORT, TRANSPORT_VARIABLE, run
+from taptr_ros.nodes.messages import point_cloud, rgb_image
+from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
+from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, run
 from taptr_ros.nodes.shared_tracker import SharedTracker, nanoseconds
 from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
@@ -86,7 +88,7 @@ class TrackerNode(LifecycleNode):
         self._answers: list[Any] = []
         self._overlay = TrackOverlay()
         self._statistics = StreamStatistics()
-        declare_parameters(self)
+        declare_parameters(self, NodeConfig, TrackerConfig)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -232,8 +234,8 @@ class TrackerNode(LifecycleNode):
     def _on_images_lost(self, event: Any) -> None:
         lost = self._statistics.lost(event.total_count_change)
         self.get_logger().warning(
-            f"The transport lost images, {lost} so far; set {TRANSPORT_VARIABLE}='{LARGE_DATA_TRANSPORT}' for the "
-            "publisher's process and for this one, or make publisher and subscription reliable.",
+            f"The transport lost images, {lost} so far; start the publisher's process with "
+            f"{TRANSPORT_VARIABLE}='{IMAGE_TRANSPORT}', or make publisher and subscription reliable.",
             throttle_duration_sec=LOG_PERIOD,
         )
 
@@ -272,7 +274,7 @@ class TrackerNode(LifecycleNode):
     def _on_get_tracks(self, request: Any, response: Any) -> Any:
         tracks, header, response.unknown_ids = self._live_tracker.newest(request.ids.tolist())
         if tracks is not None:
-            response.tracks = tracked_points(tracks, header)
+            response.tracks = tracked_points(tracks, header, TrackedPoints, TrackedPoint)
         return response
 
     def _on_reset(self, request: Any, response: Any) -> Any:
@@ -306,19 +308,16 @@ class TrackerNode(LifecycleNode):
             self._statistics.refused(str(error))
             self.get_logger().error(f"image: {error}", throttle_duration_sec=LOG_PERIOD)
         except Exception as error:  # noqa: BLE001
-            # Publishing fails while the process is being shut down. Anything else ends the process with a traceback,
-            # as if it had happened in a callback: raised here, it would only end this thread.
-            if self.context.ok() and self.executor is not None:
-                self.executor.create_task(_raise, error)
+            end_process_with(self, error)
 
     def _track(self, message: Image | CompressedImage) -> None:
         """Track into one image and publish what came of it."""
         image = compressed_image_to_rgb(message) if self._config.compressed else image_to_rgb(message)
         header = message.header
-        step = self._live_tracker.step(image, header)
+        step = self._live_tracker.step(image, nanoseconds(header.stamp), header)
         for notice in step.notices:
             self.get_logger().warning(notice)
-        self._outputs["tracks"].publish(tracked_points(step.tracks, header))
+        self._outputs["tracks"].publish(tracked_points(step.tracks, header, TrackedPoints, TrackedPoint))
         latency = (self.get_clock().now().nanoseconds - step.tracks.stamp) / 1e9
         self._statistics.processed(latency, len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
@@ -335,7 +334,7 @@ class TrackerNode(LifecycleNode):
 
     def _check_parameters(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         changes = {parameter.name: parameter.value for parameter in parameters}
-        if self._tracker is not None and (structural := structural_names(changes)):
+        if self._tracker is not None and (structural := structural_names(changes, NodeConfig, TrackerConfig)):
             reason = (
                 f"{structural[0]} takes effect when the node is configured; deactivate and clean up the node, set it, "
                 "and configure again."
@@ -363,10 +362,6 @@ class TrackerNode(LifecycleNode):
 def main() -> int:
     """Run the node until it is interrupted; see `process.run`."""
     return run(TrackerNode, TrackerNode.autostart)
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 if __name__ == "__main__":

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
 
 Support = Literal["auto", "none", "grid", "local_and_grid"]
-
-RANGES: dict[str, tuple[float, float]] = {
-    "capacity": (1, 65536),
-    "memory_slots": (1, 65536),
-    "visible_threshold": (0.0, 1.0),
-    "visibility_hysteresis": (0.0, 0.5),
-    "border_margin": (0.0, 0.5),
-    "lost_after": (0, 1_000_000_000),
-    "history_frames": (1, 65536),
-    "history_seconds": (0.0, 3600.0),
-    "stamp_tolerance": (0.0, 3600.0),
-    "scene_cut_threshold": (0.0, 255.0),
-    "gap_seconds": (0.0, 1_000_000_000.0),
-    "match_grid": (2, 256),
-    "match_gate": (-1.0, 1.0),
-    "match_margin": (0.0, 2.0),
-    "rematch_interval": (0, 1_000_000_000),
-}
-"""Lowest and highest value of every number in `TrackerConfig`."""
-
-STRUCTURAL_FIELDS = ("capacity", "memory_slots", "pin_query_frame", "support", "history_frames")
-"""Fields that decide on the layout of the tracks' memory. All others may change while points are tracked."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +65,38 @@ class TrackerConfig:
     rematch_interval: int = 30
     """Frames between two attempts to find a lost track by global matching; 0 never tries again."""
 
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "capacity": (1, 65536),
+        "memory_slots": (1, 65536),
+        "visible_threshold": (0.0, 1.0),
+        "visibility_hysteresis": (0.0, 0.5),
+        "border_margin": (0.0, 0.5),
+        "lost_after": (0, 1_000_000_000),
+        "history_frames": (1, 65536),
+        "history_seconds": (0.0, 3600.0),
+        "stamp_tolerance": (0.0, 3600.0),
+        "scene_cut_threshold": (0.0, 255.0),
+        "gap_seconds": (0.0, 1_000_000_000.0),
+        "match_grid": (2, 256),
+        "match_gate": (-1.0, 1.0),
+        "match_margin": (0.0, 2.0),
+        "rematch_interval": (0, 1_000_000_000),
+    }
+    """Lowest and highest value of every number."""
+
+    STRUCTURAL: ClassVar[tuple[str, ...]] = (
+        "capacity",
+        "memory_slots",
+        "pin_query_frame",
+        "support",
+        "history_frames",
+    )
+    """Fields that decide on the layout of the tracks' memory. All others may change while points are tracked."""
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), str(field.type))
-        for name, (lowest, highest) in RANGES.items():
+        for name, (lowest, highest) in self.RANGES.items():
             value = getattr(self, name)
             if not (math.isfinite(value) and lowest <= value <= highest):
                 raise InvalidConfigError(f"{name} is {value!r}; give a value from {lowest:g} to {highest:g}.")

@@ -18,7 +18,7 @@ from taptr_ros.errors import (
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, refuse_repeated
-from taptr_ros.tracking.config import STRUCTURAL_FIELDS, TrackerConfig
+from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import Frame, FrameHistory
 from taptr_ros.tracking.queries import IdAllocator, Query
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
@@ -124,7 +124,7 @@ class PointTracker:
 
         Raises `InvalidConfigError` if a field that decides on the layout of the tracks' memory differs.
         """
-        for name in STRUCTURAL_FIELDS:
+        for name in TrackerConfig.STRUCTURAL:
             present, wanted = getattr(self._config, name), getattr(config, name)
             if wanted != present:
                 raise InvalidConfigError(

@@ -1,0 +1,141 @@
+"""`taptr replay`: track through a bag into another bag, or play a bag for a running node."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taptr_ros.cli.arguments import (
+    HelpFormatter,
+    Subparsers,
+    add_model_arguments,
+    add_size_argument,
+    add_tracker_arguments,
+    load_requested_backend,
+    positive,
+    tracker_config,
+)
+from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
+from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
+from taptr_ros.media.sources import NANOSECONDS, STORAGES, open_source
+from taptr_ros.nodes.shared_tracker import SharedTracker
+from taptr_ros.tracking.tracker import PointTracker
+
+if TYPE_CHECKING:
+    from taptr_ros.media.bag_source import BagSource
+
+DESCRIPTION = """\
+Track points through the images of a rosbag2 and write the tracks to a new rosbag2, or play the images for a node.
+
+  taptr replay my_bag --grid 10 --model lucas_kanade --out tracks_bag
+  taptr replay my_bag --publish --rate 0.5 --ros-args -r image:=/camera/image_raw
+
+The new bag has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at which
+the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
+
+With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the factor
+on their speed. Arguments after --ros-args go to ROS.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "replay",
+        help="track points through a ROS 2 bag into another bag, or play the bag for a node",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("bag", metavar="BAG", help="a rosbag2 (sqlite3 or mcap), raw or compressed images")
+    add_topic_argument(parser)
+    add_points_arguments(parser, required=False)
+    parser.add_argument("--out", type=Path, metavar="BAG", help="folder for the new bag")
+    parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
+    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="storage format of the new bag")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    add_model_arguments(parser, required=False)
+    add_size_argument(parser)
+    add_tracker_arguments(parser)
+    live = parser.add_argument_group("publish")
+    live.add_argument("--publish", action="store_true", help="play the images for a running node instead")
+    live.add_argument("--rate", type=positive, metavar="FACTOR", help="play so many times faster (default: 1)")
+    live.add_argument("--loop", action="store_true", help="begin again at the end")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="arguments for ROS, with --publish")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write a bag of tracks, or publish."""
+    source = open_source(arguments.bag, image_topic=arguments.image_topic)
+    from taptr_ros.media.bag_source import BagSource  # not before: its packages may be missing
+
+    if not isinstance(source, BagSource):
+        raise SourceError(f"{arguments.bag} is not a rosbag2; use taptr track, or the node video_source, for videos.")
+    if arguments.publish:
+        _publish(arguments, source)
+    else:
+        _write(arguments, source)
+
+
+def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
+    given = [name for name in ("points", "grid", "out", "model") if getattr(arguments, name) is not None]
+    if given:
+        raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given[0]}.")
+    from taptr_ros.nodes import video_source_node
+
+    parameters = {"source": source.name, "image_topic": source.topic, "loop": arguments.loop}
+    if arguments.rate is not None:
+        parameters["speed"] = arguments.rate
+    if status := video_source_node.main(["--ros-args", *arguments.ros_args], parameters):
+        sys.exit(status)
+
+
+def _write(arguments: argparse.Namespace, source: BagSource) -> None:
+    """Track every image; everything that can be wrong is checked before the model loads."""
+    from taptr_ros.media.bags import BagWriter, RecordedMessage
+    from taptr_ros.media.interfaces import TRACKED_POINTS, serialized_tracks
+
+    for name, wanted in (("model", arguments.model), ("out", arguments.out)):
+        if wanted is None:
+            raise InvalidConfigError(f"--{name} is missing; give it, or --publish; see `taptr replay --help`.")
+    if arguments.points is None and arguments.grid is None:
+        raise InvalidConfigError("There are no points to track; give --points or --grid.")
+    if arguments.rate is not None or arguments.loop or arguments.ros_args:
+        raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
+    queries = requested_points(arguments, source)
+    config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
+    tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
+    stream = SharedTracker(tracker)
+    topic = arguments.tracks_topic
+    images = skipped = 0
+    first = last = None
+    started = time.perf_counter()
+    with BagWriter(arguments.out, arguments.storage) as bag:
+        bag.add_topic(topic, TRACKED_POINTS)
+        for frame, starting in frames_with_starts(source, queries, quiet=arguments.quiet):
+            if starting is not None:
+                tracker.add(starting.xy, starting.ids)
+            try:
+                step = stream.step(frame.image, frame.stamp)
+            except (InvalidImageError, InvalidStampError) as error:
+                skipped += 1
+                print(f"taptr: an image was left out. {error}", file=sys.stderr)
+                continue
+            for notice in step.notices:
+                print(f"taptr: {notice}", file=sys.stderr)
+            data = serialized_tracks(step.tracks, frame.frame_id)
+            bag.write(topic, RecordedMessage(frame.recorded, data))
+            images += 1
+            first, last = first or frame.recorded, frame.recorded
+    seconds = time.perf_counter() - started
+    if not arguments.quiet:
+        pace = (last - first) / NANOSECONDS / seconds if first and last else 0.0
+        left_out = f", {skipped} left out" if skipped else ""
+        print(
+            f"{len(queries.ids)} points over {images} images{left_out} in {seconds:.1f} s "
+            f"({images / seconds:.1f} images/s, {pace:.1f} times real time): {arguments.out}"
+        )

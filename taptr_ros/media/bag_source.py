@@ -1,0 +1,80 @@
+"""The images in a rosbag2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.serde import SerdeError
+
+from taptr_ros.errors import InvalidImageError, SourceError
+from taptr_ros.media.bags import BagReader, RecordedMessage
+from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.media.interfaces import typestore
+from taptr_ros.media.sources import DEFAULT_RATE, MAX_RATE, NANOSECONDS, Frame
+
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+_CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
+    IMAGE: image_to_rgb,
+    COMPRESSED_IMAGE: compressed_image_to_rgb,
+}
+"""How to read each message type that holds an image."""
+
+
+class BagSource:
+    """The sensor_msgs/Image or CompressedImage messages of one topic of a rosbag2 (sqlite3 or mcap).
+
+    Frames carry the stamps of the message headers; a stamp of zero, which means that none was set, is replaced by
+    the time of recording. Of a damaged bag the frames before the damage are read, then `SourceError` is raised.
+
+    Attributes:
+        topic: the topic that is read.
+        is_compressed: whether its messages are CompressedImage.
+    """
+
+    def __init__(self, path: Path, topic: str | None) -> None:
+        self.name = str(path)
+        self._bag = BagReader(path)
+        self.topic = self._choose(topic)
+        chosen = self._bag.topics[self.topic]
+        self._kind = chosen.kind
+        self.is_compressed = chosen.kind == COMPRESSED_IMAGE
+        self.frame_count = chosen.count
+        if self.frame_count == 0:
+            raise SourceError(f"{path} holds no message on {self.topic}; choose another topic or bag.")
+        seconds = self._bag.duration / NANOSECONDS
+        rate = (self.frame_count - 1) / seconds if self.frame_count and seconds > 0 else 0.0
+        self.rate = min(rate, MAX_RATE) if rate > 0 else DEFAULT_RATE
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, (recorded, data) in enumerate(self.messages()):
+            try:
+                message: Any = typestore().deserialize_cdr(data, self._kind)
+                image = _CONVERSIONS[self._kind](message)
+            except (InvalidImageError, SerdeError) as error:
+                raise SourceError(f"Message {index} on {self.topic} of {self.name}: {error}") from error
+            stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
+            yield Frame(image, stamp or recorded, recorded, message.header.frame_id)
+
+    def messages(self) -> Iterator[RecordedMessage]:
+        """Yield the messages as they are, undecoded."""
+        return self._bag.messages(self.topic)
+
+    def _choose(self, topic: str | None) -> str:
+        """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
+        topics = self._bag.topics
+        image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS)
+        offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
+        if topic is None:
+            if len(image_topics) != 1:
+                raise SourceError(f"{self.name} needs the name of an image topic; {offer}.")
+            return image_topics[0]
+        if topic not in topics:
+            raise SourceError(f"{self.name} has no topic {topic}; {offer}.")
+        if topic not in image_topics:
+            raise SourceError(f"{topic} in {self.name} is {topics[topic].kind}, not images; {offer}.")
+        return topic

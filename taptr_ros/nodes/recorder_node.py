@@ -1,0 +1,71 @@
+"""The ROS node `recorder`: tracks, and the images they belong to, in a rosbag2."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from taptr_ros.media.bag_source import COMPRESSED_IMAGE, IMAGE
+from taptr_ros.media.bags import BagWriter, RecordedMessage
+from taptr_ros.media.interfaces import TRACKED_POINTS
+from taptr_ros.msg import TrackedPoints
+from taptr_ros.nodes import quality_of_service as qos
+from taptr_ros.nodes.configs import RecorderConfig
+from taptr_ros.nodes.parameters import declare_parameters, read_config
+from taptr_ros.nodes.process import run
+
+QUEUED_MESSAGES = 100
+"""Messages per topic that wait while the disk is slow."""
+
+
+class RecorderNode(Node):
+    """Writes what is published, undecoded and at the time of its publication, until the process ends.
+
+    Raises `InvalidConfigError` if the folder of the bag exists already.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("recorder", **options)
+        declare_parameters(self, RecorderConfig, read_only=True)
+        config = read_config(self, RecorderConfig, {})
+        self._bag = BagWriter(Path(config.directory), config.storage)
+        self._record(TrackedPoints, TRACKED_POINTS, "tracks")
+        if config.images:
+            image, name = (CompressedImage, COMPRESSED_IMAGE) if config.compressed else (Image, IMAGE)
+            self._record(image, name, "image")
+        self.get_logger().info(f"Recording into {config.directory}.")
+
+    def _record(self, kind: type, name: str, topic: str) -> None:
+        full_name = self.resolve_topic_name(topic)
+        self._bag.add_topic(full_name, name)
+        self.create_subscription(
+            kind,
+            topic,
+            functools.partial(self._write, full_name),
+            qos.reliable(QUEUED_MESSAGES),
+            event_callbacks=qos.subscription_events(full_name, self.get_logger()),
+            qos_overriding_options=qos.overrides(),
+            raw=True,
+        )
+
+    def _write(self, topic: str, data: bytes, info: dict[str, int]) -> None:
+        self._bag.write(topic, RecordedMessage(info["source_timestamp"], data))
+
+    def destroy_node(self) -> None:
+        """Complete the bag and leave the graph."""
+        self._bag.close()
+        super().destroy_node()
+
+
+def main() -> int:
+    """Run the node until it is interrupted; see `process.run`."""
+    return run(RecorderNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
