@@ -78,12 +78,13 @@ def output_file(text: str) -> Path:
     return path
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True, default: str | None = None) -> None:
     """Add --model, --backend, --device, --precision and --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        required=required,
+        required=required and default is None,
+        default=default,
         help="lucas_kanade (needs no weights), a .safetensors file, or a folder written by `taptr export`",
     )
     group.add_argument("--backend", choices=BACKENDS, help="what runs it (default: what fits the model)")
@@ -109,6 +110,17 @@ def load_requested_backend(arguments: argparse.Namespace, size: tuple[int, int] 
         threads=arguments.threads,
         precision=arguments.precision,
     )
+
+
+def tracker_node_parameters(arguments: argparse.Namespace) -> dict[str, str | int]:
+    """Return the parameters of the node `tracker` that load the model which `add_model_arguments` describes."""
+    return {
+        "model": arguments.model,
+        "backend": arguments.backend or "auto",
+        "device": arguments.device,
+        "precision": arguments.precision,
+        "threads": arguments.threads or 0,
+    }
 
 
 def add_size_argument(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +157,18 @@ def requires_torch(purpose: str) -> Iterator[None]:
     except ImportError as error:
         raise BackendUnavailableError(
             f"{purpose} needs PyTorch ({error}); run pip install 'taptr_ros[torch]'."
+        ) from error
+
+
+@contextlib.contextmanager
+def requires_ros(purpose: str) -> Iterator[None]:
+    """Turn a failing import of ROS or of this package's interfaces into `BackendUnavailableError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{purpose} needs ROS 2 ({error}); source a ROS 2 installation, or install the wheels listed in "
+            "requirements-ros-kilted.txt."
         ) from error
 
 

@@ -17,6 +17,7 @@ from taptr_ros.cli.arguments import (
     add_tracker_arguments,
     load_requested_backend,
     positive,
+    requires_ros,
     tracker_config,
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
@@ -85,7 +86,8 @@ def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
     given = [name for name in ("points", "grid", "out", "model") if getattr(arguments, name) is not None]
     if given:
         raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given[0]}.")
-    from taptr_ros.nodes import video_source_node
+    with requires_ros("--publish"):
+        from taptr_ros.nodes import video_source_node
 
     parameters = {"source": source.name, "image_topic": source.topic, "loop": arguments.loop}
     if arguments.rate is not None:

@@ -77,8 +77,9 @@ class TrackOverlay:
         for part, opacity in enumerate(_FADES):
             steps = slice(part * length, (part + 1) * length + 1)
             trails, known = self._trails[:, steps], self._known[:, steps]
-            # Trails shorter than a pixel would only cost time.
+            # Trails shorter than a pixel would only cost time; a lost point's trail may belong to another scene.
             moved = (np.ptp(trails, axis=1).max(axis=1, initial=0) >= 1 << _SUBPIXEL_BITS) & (known.sum(axis=1) > 1)
+            moved &= self._known[:, -1]
             if not moved.any():
                 continue
             layer = canvas.copy()

@@ -166,10 +166,7 @@ class CameraSource:
 
     def __init__(self, number: int, width: int = 0, height: int = 0, rate: float = 0.0) -> None:
         self.name = f"camera {number}"
-        level = cv2.getLogLevel()
-        cv2.setLogLevel(0)  # OpenCV would tell of every driver that it tried
         self._capture = cv2.VideoCapture(number)
-        cv2.setLogLevel(level)
         if not self._capture.isOpened():
             raise SourceError(f"There is no camera {number}, or it is in use; give another number or a file.")
         for setting, value in (

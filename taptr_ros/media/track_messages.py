@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from taptr_ros.tracking.states import Tracks
+import numpy as np
+
+from taptr_ros.tracking.states import Tracks, TrackState
 
 
 def tracked_points(tracks: Tracks, header: Any, points_kind: Any, point_kind: Any) -> Any:
@@ -22,3 +24,22 @@ def tracked_points(tracks: Tracks, header: Any, points_kind: Any, point_kind: An
         for id_, (x, y), visibility, state, age, unseen in zip(*columns, strict=True)
     ]
     return points_kind(header=header, width=tracks.width, height=tracks.height, points=points)
+
+
+def tracks_of(message: Any) -> Tracks:
+    """Return the tracks that a TrackedPoints message holds; `scene_cut` is not part of it and False."""
+    points = message.points
+    state = np.array([point.state for point in points], np.uint8)
+    return Tracks(
+        ids=np.array([point.id for point in points], np.uint64),
+        xy=np.array([(point.x, point.y) for point in points], np.float32).reshape(-1, 2),
+        visibility=np.array([point.visibility for point in points], np.float32),
+        visible=state == TrackState.VISIBLE,
+        state=state,
+        age=np.array([point.age for point in points], np.uint32),
+        frames_since_seen=np.array([point.frames_since_seen for point in points], np.uint32),
+        stamp=message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec,
+        width=message.width,
+        height=message.height,
+        scene_cut=False,
+    )

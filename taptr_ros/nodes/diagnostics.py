@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import resource
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from taptr_ros.runtime.backend import BackendInfo
 
+REMEMBERED_IMAGES = 1800
+"""Images over which latencies are reported: one minute at 30 per second."""
+
+
+class Latency(NamedTuple):
+    """Where the time of one image went, in seconds."""
+
+    total: float
+    """From the image's stamp to the publication of its tracks."""
+    tracker: float
+    """Of that, in the tracker."""
+
 
 @dataclasses.dataclass
 class _Window:
     """What happened since the last report."""
 
-    latencies: list[float] = dataclasses.field(default_factory=list)
-    """Seconds from an image's stamp to the publication of its tracks, one per processed image."""
+    processed: int = 0
     superseded: int = 0
     lost: int = 0
     refused: int = 0
@@ -33,13 +46,15 @@ class StreamStatistics:
         self._lock = threading.Lock()
         self._window = _Window()
         self._window_start = time.monotonic()
+        self._latencies: collections.deque[Latency] = collections.deque(maxlen=REMEMBERED_IMAGES)
         self._superseded = self._lost = self._refused = self._processed = 0
         self._tracks = 0
 
-    def processed(self, latency: float, tracks: int) -> None:
-        """Count an image whose tracks were published, `latency` seconds after its stamp."""
+    def processed(self, latency: Latency, tracks: int) -> None:
+        """Count an image whose tracks were published."""
         with self._lock:
-            self._window.latencies.append(latency)
+            self._latencies.append(latency)
+            self._window.processed += 1
             self._processed += 1
             self._tracks = tracks
 
@@ -75,9 +90,8 @@ class StreamStatistics:
                 "model": info.model if info else "none",
                 "backend": info.backend if info else "none",
                 "device": info.device if info else "none",
-                "rate [Hz]": f"{len(window.latencies) / seconds:.1f}",
-                "latency p50 [ms]": _milliseconds(window.latencies, 50),
-                "latency p95 [ms]": _milliseconds(window.latencies, 95),
+                "rate [Hz]": f"{window.processed / seconds:.1f}",
+                **self._latency_values(),
                 "active tracks": str(self._tracks if state == "active" else 0),
                 "images processed": str(self._processed),
                 "images superseded": str(self._superseded),
@@ -88,6 +102,15 @@ class StreamStatistics:
         pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id="", values=pairs)
 
+    def _latency_values(self) -> dict[str, str]:
+        """Return percentiles over the remembered images: of the whole, of the tracker, and of what is added to it."""
+        total, tracker = np.array(self._latencies, np.float64).reshape(-1, 2).T
+        return {
+            f"{name} p{percentile} [ms]": f"{1e3 * np.percentile(seconds, percentile):.1f}" if len(seconds) else "none"
+            for name, seconds in (("latency", total), ("tracker", tracker), ("overhead", total - tracker))
+            for percentile in (50, 95, 99)
+        }
+
 
 def _judgement(state: str, window: _Window) -> tuple[bytes, str]:
     if state != "active":
@@ -96,10 +119,6 @@ def _judgement(state: str, window: _Window) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f"{window.refused} images were refused. {window.refusal}"
     if window.lost:
         return DiagnosticStatus.WARN, f"The transport lost {window.lost} images."
-    if not window.latencies:
+    if not window.processed:
         return DiagnosticStatus.WARN, "No image was processed since the last report."
     return DiagnosticStatus.OK, f"Tracking; {window.superseded} images gave way to newer ones."
-
-
-def _milliseconds(seconds: list[float], percentile: float) -> str:
-    return f"{1e3 * float(np.percentile(seconds, percentile)):.1f}" if seconds else "none"

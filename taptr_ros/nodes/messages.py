@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -51,7 +52,7 @@ def point_cloud(tracks: Tracks, header: Header) -> PointCloud2:
         is_bigendian=False,
         point_step=CLOUD_POINT.itemsize,
         row_step=CLOUD_POINT.itemsize * len(points),
-        data=_bytes(points.tobytes()),
+        data=_bytes(points),
         is_dense=True,
     )
 
@@ -59,9 +60,7 @@ def point_cloud(tracks: Tracks, header: Header) -> PointCloud2:
 def rgb_image(image: NDArray[np.uint8], header: Header) -> Image:
     """Return a uint8 [H,W,3] RGB image as an rgb8 message."""
     height, width = image.shape[:2]
-    return Image(
-        header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=_bytes(image.tobytes())
-    )
+    return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=_bytes(image))
 
 
 def time_message(nanoseconds: int) -> Time:
@@ -70,8 +69,8 @@ def time_message(nanoseconds: int) -> Time:
     return Time(sec=seconds, nanosec=rest)
 
 
-def _bytes(data: bytes) -> array.array[int]:
-    """Return data as the one type that rclpy takes over without looking at every byte."""
+def _bytes(data: NDArray[Any]) -> array.array[int]:
+    """Return an array's bytes as the one type that rclpy takes over without looking at every byte."""
     result = array.array("B")
-    result.frombytes(data)
+    result.frombytes(np.ascontiguousarray(data).data.cast("B"))
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -23,6 +24,10 @@ IMAGE_TRANSPORT = "DEFAULT?sockets_size=8MB"
 a megabyte holds none, so that most images sent with best effort are lost. Processes with and without this setting
 hear each other; what matters for an image is the setting of the process that sends it."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread lets another one run Python. The executor's thread hands every image to a worker's,
+which would wait up to Python's default of 5 ms."""
+
 NodeT = TypeVar("NodeT", bound=Node)
 
 
@@ -37,6 +42,7 @@ def run(
     process. Return the exit status: 0, or 1 after an error in what the node was given, which is then logged.
     """
     os.environ.setdefault(TRANSPORT_VARIABLE, IMAGE_TRANSPORT)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     rclpy.init(args=None if arguments is None else [*arguments])
     node = None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,34 +30,38 @@ class RecorderNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", **options)
+        self._bag: BagWriter | None = None
         declare_parameters(self, RecorderConfig, read_only=True)
         config = read_config(self, RecorderConfig, {})
-        self._bag = BagWriter(Path(config.directory), config.storage)
-        self._record(TrackedPoints, TRACKED_POINTS, "tracks")
+        self._bag = bag = BagWriter(Path(config.directory), config.storage)
+        self._record(bag, TrackedPoints, TRACKED_POINTS, "tracks")
         if config.images:
             image, name = (CompressedImage, COMPRESSED_IMAGE) if config.compressed else (Image, IMAGE)
-            self._record(image, name, "image")
+            self._record(bag, image, name, "image")
         self.get_logger().info(f"Recording into {config.directory}.")
 
-    def _record(self, kind: type, name: str, topic: str) -> None:
+    def _record(self, bag: BagWriter, kind: type, name: str, topic: str) -> None:
         full_name = self.resolve_topic_name(topic)
-        self._bag.add_topic(full_name, name)
+        bag.add_topic(full_name, name)
+
+        def write(data: Any, info: Any) -> None:
+            bag.write(full_name, RecordedMessage(info["source_timestamp"], data))
+
         self.create_subscription(
             kind,
             topic,
-            functools.partial(self._write, full_name),
+            write,
             qos.reliable(QUEUED_MESSAGES),
             event_callbacks=qos.subscription_events(full_name, self.get_logger()),
             qos_overriding_options=qos.overrides(),
             raw=True,
         )
 
-    def _write(self, topic: str, data: bytes, info: dict[str, int]) -> None:
-        self._bag.write(topic, RecordedMessage(info["source_timestamp"], data))
-
     def destroy_node(self) -> None:
         """Complete the bag and leave the graph."""
-        self._bag.close()
+        if self._bag is not None:
+            self._bag.close()
+            self._bag = None
         super().destroy_node()
 
 

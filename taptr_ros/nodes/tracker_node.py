@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ from taptr_ros.media.track_messages import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import NodeConfig
-from taptr_ros.nodes.diagnostics import StreamStatistics
+from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.messages import point_cloud, rgb_image
 from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
@@ -314,12 +315,14 @@ class TrackerNode(LifecycleNode):
         """Track into one image and publish what came of it."""
         image = compressed_image_to_rgb(message) if self._config.compressed else image_to_rgb(message)
         header = message.header
+        began = time.perf_counter()
         step = self._live_tracker.step(image, nanoseconds(header.stamp), header)
+        seconds_in_tracker = time.perf_counter() - began
         for notice in step.notices:
             self.get_logger().warning(notice)
         self._outputs["tracks"].publish(tracked_points(step.tracks, header, TrackedPoints, TrackedPoint))
-        latency = (self.get_clock().now().nanoseconds - step.tracks.stamp) / 1e9
-        self._statistics.processed(latency, len(step.tracks.ids))
+        since_stamp = (self.get_clock().now().nanoseconds - step.tracks.stamp) / 1e9
+        self._statistics.processed(Latency(since_stamp, seconds_in_tracker), len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
             self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))
         if step.new_stream or not self._is_wanted("tracks/image"):

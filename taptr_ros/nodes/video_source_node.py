@@ -45,6 +45,8 @@ class VideoSourceNode(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("video_source", **options)
+        self._stopped = threading.Event()
+        self._player = threading.Thread(target=self._play, name="player", daemon=True)
         declare_parameters(self, VideoSourceConfig, read_only=True)
         self._config = config = read_config(self, VideoSourceConfig, {})
         self._source: Source = (
@@ -57,8 +59,6 @@ class VideoSourceNode(Node):
         self._images = self.create_publisher(kind, "image", qos.reliable(), qos_overriding_options=qos.overrides())
         if bag is None:
             self._camera_infos = self.create_publisher(CameraInfo, "camera_info", qos.reliable())
-        self._stopped = threading.Event()
-        self._player = threading.Thread(target=self._play, name="player", daemon=True)
 
     def play(self) -> None:
         """Begin to publish, in a thread of its own; at the end of the source the process ends."""
@@ -118,13 +118,12 @@ class VideoSourceNode(Node):
                 yield frame.stamp, functools.partial(self._publish, frame)
 
     def _publish(self, frame: Frame) -> None:
-        taken = isinstance(self._source, CameraSource)
-        stamp = time_message(frame.stamp) if taken else self.get_clock().now().to_msg()
-        header = Header(stamp=stamp, frame_id=self._config.frame_id)
-        height, width = frame.image.shape[:2]
-        self._images.publish(rgb_image(frame.image, header))
+        message = rgb_image(frame.image, Header(frame_id=self._config.frame_id))
+        from_camera = isinstance(self._source, CameraSource)
+        message.header.stamp = time_message(frame.stamp) if from_camera else self.get_clock().now().to_msg()
+        self._images.publish(message)
         # All-zero matrices stand for an uncalibrated camera, as sensor_msgs/CameraInfo says.
-        self._camera_infos.publish(CameraInfo(header=header, height=height, width=width))
+        self._camera_infos.publish(CameraInfo(header=message.header, height=message.height, width=message.width))
 
 
 class _Pace:

