@@ -1,6 +1,10 @@
 """Settings for all tests."""
 
 import importlib.util
+import os
+
+# Keeps test runs on one machine apart, mostly; namespaces do it always. Processes that tests start inherit it.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 
 if importlib.util.find_spec("torch"):
     import torch

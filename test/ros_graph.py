@@ -35,9 +35,6 @@ from taptr_ros.nodes.messages import rgb_image
 TIMEOUT = 60.0
 """Seconds after which something that never comes counts as missing."""
 
-DOMAIN_ID = 1 + os.getpid() % 100
-"""Keeps test runs on one machine apart, mostly; namespaces do it always."""
-
 _namespaces = itertools.count()
 
 FRAME_ID = "camera_optical_frame"

@@ -1,11 +1,9 @@
-"""The node `tracker` with real middleware, spun in a thread beside its client."""
+"""The node `tracker` in a process of its own, as its clients see it."""
 
 from __future__ import annotations
 
-import gc
-import threading
-import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,11 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
-from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import (
-    DOMAIN_ID,
     FRAME_ID,
     Client,
     Inbox,
-    Spinner,
     header,
     nanoseconds,
     new_namespace,
@@ -34,9 +29,11 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from streams import HEIGHT, WIDTH, stamp, true_position, view
 from taptr_ros.msg import QueryPoints, TrackedPoint
 
+from taptr_ros.nodes.configs import NodeConfig
+from taptr_ros.nodes.live_run import NodeProcesses
 from taptr_ros.nodes.messages import CLOUD_POINT, rgb_image
 from taptr_ros.nodes.parameters import declarations
-from taptr_ros.nodes.tracker_node import TrackerNode
+from taptr_ros.tracking import TrackerConfig
 
 POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -46,33 +43,31 @@ RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 @pytest.fixture(scope="module")
 def context() -> Iterator[Context]:
     context = Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    rclpy.init(context=context)
     yield context
     rclpy.try_shutdown(context=context)
 
 
 class Running:
-    """A tracker node and its client, each with a thread."""
+    """A tracker in a process of its own, and its client in this one."""
 
     def __init__(
-        self, context: Context, parameters: dict[str, Any], namespace: str | None = None, **client: Any
+        self, context: Context, logs: Path, parameters: dict[str, Any], namespace: str | None = None, **client: Any
     ) -> None:
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.namespace = new_namespace() if namespace is None else namespace
-        self.node = TrackerNode(context=context, namespace=self.namespace, parameter_overrides=overrides)
-        self.node.autostart()
-        self._spinner = Spinner(self.node, context)
+        self._processes = NodeProcesses(self.namespace, logs)
+        self._processes.start("tracker", parameters)
         self.client = Client(context, self.namespace, **client)
+        self.diagnostics_name = f"{self.namespace[1:]}/tracker: stream"
 
     def close(self) -> None:
         self.client.close()
-        self._spinner.stop()
-        self.node.destroy_node()
+        self._processes.stop()  # raises unless the node ends with status 0
 
 
 @pytest.fixture(scope="module")
-def shared(context: Context) -> Iterator[Running]:
-    running = Running(context, {"capacity": 8})
+def shared(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(context, tmp_path_factory.mktemp("logs"), {"capacity": 8})
     running.client.connect()
     yield running
     running.close()
@@ -88,12 +83,12 @@ def client(shared: Running) -> Client:
 
 
 @pytest.fixture
-def start(context: Context) -> Iterator[Callable[..., Running]]:
+def start(context: Context, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start a node with parameters of its own."""
     started: list[Running] = []
 
     def make(*arguments: Any, **client: Any) -> Running:
-        started.append(Running(context, *arguments, **client))
+        started.append(Running(context, tmp_path, *arguments, **client))
         return started[-1]
 
     yield make
@@ -259,7 +254,7 @@ def test_bad_images_are_reported_and_the_stream_goes_on(client: Client, shared: 
     diagnostics = Inbox(client.node, DiagnosticArray, "/diagnostics")
     client.add(POINTS)
     client.frame(0)
-    name = shared.node.get_fully_qualified_name()[1:] + ": stream"
+    name = shared.diagnostics_name
     client.act_until_logged(lambda: client.publish_image(damaged(1, step=3)), "image: The image's step is 3 bytes")
     for changes in (
         {"encoding": "rgb99"},
@@ -358,7 +353,7 @@ def test_parameters_that_cannot_be_are_refused_with_a_reason(
 
 def test_every_parameter_is_described_and_every_number_has_a_range(client: Client) -> None:
     descriptors = client.parameter_descriptors()
-    for declaration in declarations():
+    for declaration in declarations(NodeConfig, TrackerConfig):
         descriptor = descriptors[declaration.name]
         assert descriptor.description.endswith(".")
         if isinstance(declaration.default, (int, float)) and not isinstance(declaration.default, bool):
@@ -401,24 +396,14 @@ def test_quality_of_service_can_be_overridden(start: Callable[..., Running]) -> 
     assert client.frame(0).width == WIDTH
 
 
-def worker_count() -> int:
-    return sum(thread.name == "tracker" for thread in threading.enumerate())
-
-
-def test_goes_up_and_down_again_and_again_without_a_leak(start: Callable[..., Running]) -> None:
-    running = start({})
-    client, node = running.client, running.node
-    counts, trackers = [], []
+def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None:
+    client = start({}).client
     for _ in range(3):
         client.connect()
         client.add(POINTS)
         client.frame(0)
         assert len(client.frame(1).points) == 3
-        trackers.append(weakref.ref(node._tracker))
-        counts.append((len(list(node.subscriptions)), len(list(node.services)), len(list(node.publishers))))
-        workers = worker_count()
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
-        assert worker_count() == workers - 1
         assert len(client.set_parameters(capacity=16)[0].reason) > 0
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.connect()
@@ -428,9 +413,6 @@ def test_goes_up_and_down_again_and_again_without_a_leak(start: Callable[..., Ru
         assert client.set_parameters(capacity=16)[0].successful
         assert client.transition(Transition.TRANSITION_CONFIGURE)
         assert client.transition(Transition.TRANSITION_ACTIVATE)
-    gc.collect()
-    assert [tracker() for tracker in trackers] == [None] * 3
-    assert len(set(counts)) == 1
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: Callable[..., Running]) -> None:
@@ -449,7 +431,7 @@ def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: C
 
 def test_a_node_that_does_not_start_itself_waits_and_reports_its_state(start: Callable[..., Running]) -> None:
     running = start({"autostart": False})
-    name = running.node.get_fully_qualified_name()[1:] + ": stream"
+    name = running.diagnostics_name
     diagnostics = Inbox(running.client.node, DiagnosticArray, "/diagnostics")
     message = diagnostics.next(lambda message: message.status[0].name == name)
     values = dict(pairs(message))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,24 +16,18 @@ pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; r
 
 import rclpy
 from rclpy.context import Context
-from ros_graph import DOMAIN_ID, FRAME_ID, TIMEOUT, Client, nanoseconds, new_namespace, until_timeout
+from ros_graph import FRAME_ID, TIMEOUT, Client, nanoseconds, new_namespace, until_timeout
 from streams import stamp, true_position, view
 
-from taptr_ros.nodes.process import LARGE_DATA_TRANSPORT, TRANSPORT_VARIABLE
+from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE
 
 POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
 
 
 @pytest.fixture
-def context(monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
-    """The client's middleware.
-
-    It uses the default transport, which lets the small images of these tests through: with large data, a process that
-    makes one participant after another is not always found.
-    """
-    monkeypatch.setenv(TRANSPORT_VARIABLE, "DEFAULT")
+def context() -> Iterator[Context]:
     context = Context()
-    rclpy.init(context=context, domain_id=DOMAIN_ID)
+    rclpy.init(context=context)
     yield context
     rclpy.try_shutdown(context=context)
 
@@ -44,15 +37,10 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the tracker with ROS arguments."""
     processes: list[subprocess.Popen[str]] = []
 
-    def make(*arguments: str, transport: str | None = "DEFAULT") -> subprocess.Popen[str]:
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(DOMAIN_ID)}
-        environment.pop(TRANSPORT_VARIABLE, None)
-        if transport is not None:
-            environment[TRANSPORT_VARIABLE] = transport
+    def make(*arguments: str) -> subprocess.Popen[str]:
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "taptr_ros.nodes.tracker_node", "--ros-args", *arguments],
-                env=environment,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -119,11 +107,24 @@ def test_a_parameter_that_cannot_be_ends_with_one_line_and_status_1(
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("named", [None, "LARGE_DATA"])
-def test_chooses_the_transport_for_images_unless_one_is_named(start: Callable[..., Any], named: str | None) -> None:
-    process = start("-p", "autostart:=false", transport=named)
-    wanted = f"{TRANSPORT_VARIABLE} is '{named or LARGE_DATA_TRANSPORT}'."
-    assert any(wanted in line for line in process.stderr), "the process ended without naming its transport"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0
+@pytest.mark.parametrize("named", [None, "UDPv4"])
+def test_a_process_takes_the_transport_for_images_unless_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    monkeypatch.delenv(TRANSPORT_VARIABLE, raising=False)
+    if named is not None:
+        monkeypatch.setenv(TRANSPORT_VARIABLE, named)
+    program = f"""
+import os
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from taptr_ros.nodes.process import run
+
+def start(node):
+    print(os.environ["{TRANSPORT_VARIABLE}"])
+    raise ExternalShutdownException
+
+assert run(lambda: Node("short_lived"), start) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (named or IMAGE_TRANSPORT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,11 +68,6 @@ def test_a_worker_that_is_stopped_finishes_the_frame_in_work_and_ends():
     assert gate.frames == [0]
 
 
-def header(nanoseconds: int) -> SimpleNamespace:
-    seconds, rest = divmod(nanoseconds, 10**9)
-    return SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=rest))
-
-
 @pytest.fixture
 def tracker() -> SharedTracker:
     return SharedTracker(PointTracker(ReferenceBackend(), TrackerConfig(capacity=64, memory_slots=4)))
@@ -83,7 +77,7 @@ def test_warming_up_leaves_no_trace(tracker):
     tracker.warm_up(WIDTH, HEIGHT)
     assert tracker.newest([])[0] is None
     assert tracker.add(POINTS, [0, 0], 0, replace=False) == ([1, 2], ["", ""])
-    step = tracker.step(view(0)[:110, :150], header(1))
+    step = tracker.step(view(0)[:110, :150], 1)
     assert step.new_stream
     assert not step.notices
     assert step.tracks.ids.tolist() == [1, 2]
@@ -91,22 +85,22 @@ def test_warming_up_leaves_no_trace(tracker):
 
 def test_an_image_twice_is_refused_and_changes_nothing(tracker):
     tracker.add(POINTS, [7, 8], 0, replace=False)
-    tracker.step(view(0), header(stamp(0)))
+    tracker.step(view(0), stamp(0))
     with pytest.raises(InvalidStampError, match="image before"):
-        tracker.step(view(0), header(stamp(0)))
-    step = tracker.step(view(1), header(stamp(1)))
+        tracker.step(view(0), stamp(0))
+    step = tracker.step(view(1), stamp(1))
     assert (step.tracks.ids.tolist(), step.new_stream) == ([7, 8], False)
 
 
 def test_many_points_of_which_few_are_bad_keep_their_order(tracker):
-    tracker.step(view(0), header(stamp(0)))
-    tracker.step(view(1), header(stamp(1)))
+    tracker.step(view(0), stamp(0))
+    tracker.step(view(1), stamp(1))
     points = np.full((40, 2), 50.0)
     points[[3, 17, 39]] = np.nan
     ids, refusals = tracker.add(points, [0] * 40, stamp(0), replace=False)
     assert [index for index, reason in enumerate(refusals) if reason] == [3, 17, 39]
     assert [index for index, id_ in enumerate(ids) if id_ == 0] == [3, 17, 39]
-    assert tracker.step(view(2), header(stamp(2))).tracks.ids.tolist() == [id_ for id_ in ids if id_]
+    assert tracker.step(view(2), stamp(2)).tracks.ids.tolist() == [id_ for id_ in ids if id_]
 
 
 def test_points_come_and_go_while_images_are_tracked(tracker):
@@ -118,7 +112,7 @@ def test_points_come_and_go_while_images_are_tracked(tracker):
             for number in range(10**6):
                 if stopped.is_set():
                     return
-                tracks = tracker.step(view(number % 40), header(stamp(number))).tracks
+                tracks = tracker.step(view(number % 40), stamp(number)).tracks
                 assert len(set(tracks.ids.tolist())) == len(tracks.ids)
         except BaseException as error:  # noqa: BLE001
             errors.append(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -60,6 +61,10 @@ def run(
         if rclpy.ok():
             raise
     finally:
+        # One interrupt from the keyboard often comes twice, from the terminal and from `ros2 launch`: the second one
+        # must not tear the end apart.
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
