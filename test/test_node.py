@@ -62,7 +62,7 @@ class Running:
 
     def close(self) -> None:
         self.client.close()
-        self._processes.stop()  # raises unless the node ends with status 0
+        self._processes.stop_all()  # raises unless the node ends with status 0
 
 
 @pytest.fixture(scope="module")

@@ -108,10 +108,11 @@ def _run_nodes(
     processes.start("recorder", {"directory": str(bag)})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
     processes.start("video_source", source | {"subscribers": 2})
-    end = time.monotonic() + (arguments.seconds or np.inf)
-    watcher.spin_while(lambda: processes.is_running("video_source") and time.monotonic() < end)
+    seconds = arguments.seconds or np.inf
+    watcher.spin_while(lambda: processes.is_running("video_source") and grids.newest - grids.first < seconds)
+    processes.stop("video_source")
     watcher.spin_while(lambda: time.monotonic() < grids.newest + IDLE_TIME)
-    processes.stop()
+    processes.stop_all()
     return grids.count
 
 
@@ -125,8 +126,8 @@ class _GridKeeper:
         self._side = side
         self._asked = 0
         self.count = 0
-        self.newest = time.monotonic()
-        """When the newest tracks came, on the monotonic clock."""
+        self.first = self.newest = 0.0
+        """When the first and the newest tracks came, on the monotonic clock."""
 
     def look_at(self, tracks: Any) -> None:
         """Take the tracks in one image."""
@@ -134,6 +135,7 @@ class _GridKeeper:
         from taptr_ros.nodes.shared_tracker import nanoseconds
 
         self.newest = time.monotonic()
+        self.first = self.first or self.newest
         located = sum(point.state in {TrackState.VISIBLE, TrackState.OCCLUDED} for point in tracks.points)
         stamp = nanoseconds(tracks.header.stamp)
         waits = stamp - self._asked < NANOSECONDS // 2  # for the answer to the last question

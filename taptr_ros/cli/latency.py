@@ -151,7 +151,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     watcher.spin_for(arguments.seconds)
     last = max(sent)
     watcher.spin_for(LAST_IMAGES_SECONDS)
-    processes.stop()
+    processes.stop_all()
     measured = {stamp for stamp in sent if first <= stamp <= last}
     arrived = measured & tracked.keys()
     return LatencyReport(

@@ -68,20 +68,23 @@ class NodeProcesses:
                 raise self._failure(each, f"ended with status {process.returncode}")
         return self._running[name].poll() is None
 
-    def stop(self) -> None:
-        """Interrupt all processes, last started first, and wait until they have ended."""
+    def stop(self, name: str) -> None:
+        """Interrupt a process, unless it has ended, and wait until it has."""
+        process = self._running.pop(name)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         try:
-            for name, process in reversed(self._running.items()):
-                if process.poll() is None:
-                    process.send_signal(signal.SIGINT)
-                try:
-                    status = process.wait(STOP_TIME)
-                except subprocess.TimeoutExpired:
-                    raise self._failure(name, "did not end when interrupted") from None
-                if status:
-                    raise self._failure(name, f"ended with status {status}")
-        finally:
-            self._kill()
+            status = process.wait(STOP_TIME)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise self._failure(name, "did not end when interrupted") from None
+        if status:
+            raise self._failure(name, f"ended with status {status}")
+
+    def stop_all(self) -> None:
+        """Stop the processes, last started first."""
+        for name in reversed([*self._running]):
+            self.stop(name)
 
     def _kill(self) -> None:
         for process in self._running.values():

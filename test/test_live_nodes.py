@@ -1,0 +1,205 @@
+"""The nodes `video_source` and `recorder`, and the commands that run all nodes together, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
+
+import rclpy
+from media_files import FIRST_STAMP, HEIGHT, PERIOD, WIDTH, image_message, moving_scene, write_bag, write_folder
+from rclpy.context import Context
+from rclpy.node import Node
+from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, wait_until
+from rosbags.rosbag2 import StoragePlugin
+from sensor_msgs.msg import CameraInfo, Image
+
+from taptr_ros.cli import main
+from taptr_ros.errors import SourceError
+from taptr_ros.media.bag_source import BagSource
+from taptr_ros.media.bags import BagReader
+from taptr_ros.media.demo_clip import demo_clip
+from taptr_ros.media.image_messages import image_to_rgb
+from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
+from taptr_ros.media.sources import Frame
+from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
+
+FRAMES = 25
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node of this process, in a namespace of its own."""
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("listener", context=context, namespace=new_namespace())
+    spinner = Spinner(node, context)
+    yield node
+    spinner.stop()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(node: Node) -> Iterator[Start]:
+    """Start a node of the package with parameters."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def make(name: str, **parameters: Any) -> subprocess.Popen[str]:
+        values = [word for key, value in parameters.items() for word in ("-p", f"{key}:={json.dumps(value)}")]
+        arguments = ["--ros-args", "-r", f"__ns:={node.get_namespace()}", *values]
+        command = [sys.executable, "-m", f"taptr_ros.nodes.{name}_node", *arguments]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return processes[-1]
+
+    yield make
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def end_of(process: subprocess.Popen[str], status: int = 0) -> str:
+    """Wait until a process has ended with a status; return what it logged."""
+    _, log = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == status, log
+    assert "Traceback" not in log
+    return log
+
+
+def test_images_and_camera_info_have_honest_stamps(node: Node, start: Start, tmp_path: Path) -> None:
+    scene = moving_scene(FRAMES)
+    images, infos = Inbox(node, Image, "image", 100), Inbox(node, CameraInfo, "camera_info", 100)
+    began = time.time_ns()
+    process = start("video_source", source=str(write_folder(tmp_path / "images", scene)), rate=50.0, frame_id="left")
+    received = [images.next() for _ in range(FRAMES)]
+    for message, image in zip(received, scene, strict=True):
+        info = infos.next()
+        assert info.header == message.header
+        assert (info.width, info.height, info.k[0], message.header.frame_id) == (WIDTH, HEIGHT, 0.0, "left")
+        np.testing.assert_array_equal(image_to_rgb(message), image)
+    stamps = np.array([nanoseconds(message) for message in received])
+    assert began < stamps[0] < stamps[-1] < time.time_ns()
+    assert np.diff(stamps).min() > 0
+    assert (stamps[-1] - stamps[0]) / 1e9 > 0.95 * (FRAMES - 1) / 50.0
+    assert "has ended after 25 images" in end_of(process)
+
+
+def test_a_loop_goes_on_until_it_is_interrupted(node: Node, start: Start, tmp_path: Path) -> None:
+    images = Inbox(node, Image, "image", 100)
+    process = start(
+        "video_source", source=str(write_folder(tmp_path / "images", moving_scene(3))), rate=60.0, loop=True
+    )
+    stamps = [nanoseconds(images.next()) for _ in range(10)]
+    assert stamps == sorted(set(stamps))
+    process.send_signal(signal.SIGINT)
+    end_of(process)
+
+
+def test_images_wait_for_those_who_want_them(node: Node, start: Start, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(3))
+    process = start("video_source", source=str(folder), rate=100.0, subscribers=2)
+    first = Inbox(node, Image, "image", 100)
+    assert not first.has_one_within(3.0)
+    second = Inbox(node, Image, "image", 100)
+    assert [nanoseconds(first.next()) for _ in range(3)] == [nanoseconds(second.next()) for _ in range(3)]
+    end_of(process)
+
+
+def readable_frames(bag: Path) -> Iterator[Frame]:
+    with contextlib.suppress(SourceError):
+        yield from BagSource(bag, None)
+
+
+def test_a_damaged_bag_is_played_up_to_the_damage(node: Node, start: Start, tmp_path: Path) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(FRAMES))]
+    bag = write_bag(tmp_path / "bag", {"/image": messages}, StoragePlugin.SQLITE3)
+    raw = (bag / "bag.db3").read_bytes()
+    (bag / "bag.db3").write_bytes(raw[: len(raw) * 2 // 3])
+    readable = sum(1 for _ in readable_frames(bag))
+    images = Inbox(node, Image, "image", 100)
+    process = start("video_source", source=str(bag), speed=10.0)
+    assert [nanoseconds(images.next()) for _ in range(readable)] == [FIRST_STAMP + i * PERIOD for i in range(readable)]
+    assert "is damaged after" in end_of(process, status=1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"source": "missing.mp4"}, "missing.mp4 does not exist"),
+        ({"camera": 63}, "There is no camera 63"),
+        ({"source": "x.mp4", "rate": -1.0}, "rate"),
+    ],
+)
+def test_a_source_that_cannot_be_ends_with_status_1(start: Start, parameters: dict[str, Any], words: str) -> None:
+    assert words in end_of(start("video_source", **parameters), status=1)
+
+
+def test_the_recorder_overwrites_nothing(start: Start, tmp_path: Path) -> None:
+    assert "exists already; name a new folder" in end_of(start("recorder", directory=str(tmp_path)), status=1)
+
+
+def test_a_failing_node_is_reported_with_its_log(tmp_path: Path) -> None:
+    with NodeProcesses(new_namespace(), tmp_path) as processes:
+        processes.start("recorder", {"directory": str(tmp_path)})
+        with pytest.raises(NodeFailedError, match=r"recorder ended with status 1.*exists already"):
+            wait_until(lambda: not processes.is_running("recorder"))
+
+
+def test_demo_tracks_records_draws_and_reports(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    scene = moving_scene(FRAMES)
+    # A cut in the middle: another grid is asked for.
+    images = write_folder(tmp_path / "images", [*scene, *(255 - image[::-1, ::-1] for image in scene)])
+    out = tmp_path / "out"
+    assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out)]) == 0
+    printed = capfd.readouterr().out
+    assert "3x3 points, model lucas_kanade" in printed
+    assert f"images     {2 * FRAMES} published, {2 * FRAMES} tracked, 0 dropped" in printed
+    assert "grids      2:" in printed
+    reader = BagReader(out / "bag")
+    assert {topic.count for topic in reader.topics.values()} == {2 * FRAMES}
+    messages = [typestore().deserialize_cdr(data, TRACKED_POINTS) for _, data in reader.messages("/taptr_demo/tracks")]
+    tracks = [tracks_of(message) for message in messages]
+    assert [each.stamp for each in tracks] == [frame.stamp for frame in BagSource(out / "bag", None)]
+    assert (len(tracks[FRAMES - 1].ids), len(tracks[-1].ids)) == (9, 9)
+    assert not set(tracks[FRAMES - 1].ids.tolist()) & set(tracks[-1].ids.tolist())
+    video = cv2.VideoCapture(str(out / "overlay.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 * FRAMES
+    assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0
+
+
+def test_latency_counts_images_and_reports_percentiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "latency.json"
+    options = ["--points", "5", "--image-size", "240x320", "--rate", "20", "--seconds", "3", "--json", str(file)]
+    assert main(["latency", *options]) == 0
+    report = json.loads(file.read_text())
+    assert report["points"] == 5
+    assert 0 < report["images_tracked"] <= report["images_sent"] <= 70
+    for times in report["milliseconds"].values():
+        assert 0.0 < times["p50"] <= times["p95"] <= times["p99"]
+    assert "5 points, model lucas_kanade" in capfd.readouterr().out
+
+
+def test_a_clip_that_cannot_be_had_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(SourceError, match=r"cannot be downloaded .*; give --source"):
+        demo_clip()
+    assert list((tmp_path / "taptr_ros").iterdir()) == []
