@@ -415,6 +415,14 @@ def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None
         assert client.transition(Transition.TRANSITION_ACTIVATE)
 
 
+def test_a_transition_that_is_impossible_changes_nothing(start: Callable[..., Running]) -> None:
+    client = start({}).client
+    client.connect()
+    client.request_impossible_transition()
+    client.wait_for_log("transition")
+    assert client.frame(0).width == WIDTH
+
+
 def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: Callable[..., Running]) -> None:
     client = start({"model": "missing.safetensors"}).client
     assert not client.transition(Transition.TRANSITION_CONFIGURE)

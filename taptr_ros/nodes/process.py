@@ -50,7 +50,7 @@ def run(
         node = make()
         if start is not None:
             start(node)
-        rclpy.spin(node)
+        _spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ParameterException, TaptrError) as error:
@@ -69,6 +69,18 @@ def run(
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin(node: Node) -> None:
+    """Spin a node until the process is to end."""
+    while True:
+        try:
+            return rclpy.spin(node)
+        except rclpy_implementation.RCLError as error:  # noqa: PERF203
+            # Before Kilted, rclpy lets a request for a lifecycle transition that is impossible now fall through.
+            if not (rclpy.ok() and "lifecycle" in str(error)):
+                raise
+            node.get_logger().error(f"The requested transition is not possible now. {error}")
 
 
 def end_process_with(node: Node, error: Exception) -> None:
