@@ -1,5 +1,4 @@
 #!/usr/bin/env python3
-# ruff: noqa: T201 - a command prints its results
 """Run the tracker through a long synthetic stream with points coming and going, and check that nothing grows.
 
 Prints resident memory and CPU time per frame at intervals. Exit status 1 if, after the warm-up, resident memory rose by

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,50 +14,42 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.nodes.configs import NodeConfig
-from taptr_ros.nodes.parameters import declarations, parameter_table
+from taptr_ros.nodes.parameters import declarations
 from taptr_ros.runtime.loading import BACKENDS
 from taptr_ros.tracking import TrackerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-REGENERATE = 'python -c "from taptr_ros.nodes.parameters import parameter_table; print(parameter_table(NodeConfig, TrackerConfig))"'
+TRACKER = declarations(NodeConfig, TrackerConfig)
 
 
 def test_every_field_of_both_configurations_is_a_parameter() -> None:
     fields = [*dataclasses.fields(NodeConfig), *dataclasses.fields(TrackerConfig)]
-    assert [(entry.name, entry.default) for entry in declarations(NodeConfig, TrackerConfig)] == [
-        (field.name, field.default) for field in fields
-    ]
+    assert [(entry.name, entry.default) for entry in TRACKER] == [(field.name, field.default) for field in fields]
 
 
-def test_the_table_in_the_documentation_is_the_generated_one() -> None:
-    documentation = ROOT / "docs" / "ros.md"
-    if not documentation.exists():
+def test_the_tables_in_the_documents_are_those_of_the_declarations() -> None:
+    script = ROOT / "scripts" / "parameter_tables.py"
+    if not script.exists():
         pytest.skip("not in the source tree")
-    lines = documentation.read_text().splitlines()
-    start = lines.index("| parameter | default | range | live | meaning |")
-    table = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
-    assert "\n".join(table) == parameter_table(NodeConfig, TrackerConfig), (
-        f"put the output of {REGENERATE} into docs/ros.md"
-    )
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_parameter_file_holds_every_parameter_and_its_default() -> None:
     parameters = yaml.safe_load((ROOT / "config" / "tracker.yaml").read_text())["/**"]["ros__parameters"]
-    assert list(parameters.items()) == [
-        (entry.name, entry.default) for entry in declarations(NodeConfig, TrackerConfig)
-    ]
-    assert all(type(parameters[entry.name]) is type(entry.default) for entry in declarations(NodeConfig, TrackerConfig))
+    assert list(parameters.items()) == [(entry.name, entry.default) for entry in TRACKER]
+    assert all(type(parameters[entry.name]) is type(entry.default) for entry in TRACKER)
 
 
 def test_descriptors_have_the_ranges_that_the_configurations_check() -> None:
-    for entry in declarations(NodeConfig, TrackerConfig):
+    for entry in TRACKER:
         descriptor = entry.descriptor()
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
         assert [(limits.from_value, limits.to_value) for limits in ranges] == ([entry.limits] if entry.limits else [])
 
 
 def test_every_backend_can_be_chosen() -> None:
-    (backend,) = (entry for entry in declarations(NodeConfig, TrackerConfig) if entry.name == "backend")
+    (backend,) = (entry for entry in TRACKER if entry.name == "backend")
     assert set(backend.choices) == {"auto", *BACKENDS}
 
 

@@ -107,19 +107,6 @@ def structural_names(names: Iterable[str], *kinds: type[ParameterConfig]) -> lis
     return [name for name in names if name in structural]
 
 
-def parameter_table(*kinds: type[ParameterConfig]) -> str:
-    """Return the table of parameters for the documentation, in Markdown."""
-    lines = ["| parameter | default | range | live | meaning |", "|---|---|---|---|---|"]
-    for declaration in declarations(*kinds):
-        default = str(declaration.default).lower() if isinstance(declaration.default, bool) else declaration.default
-        limits = f"{declaration.limits[0]:g} to {declaration.limits[1]:g}" if declaration.limits else ""
-        allowed = ", ".join(f"`{choice}`" for choice in declaration.choices) or limits
-        live = "" if declaration.structural else "yes"
-        shown = f"`{default}`" if default != "" else ""
-        lines.append(f"| `{declaration.name}` | {shown} | {allowed} | {live} | {declaration.description} |")
-    return "\n".join(lines)
-
-
 @functools.cache
 def choices(kind: Any) -> dict[str, tuple[str, ...]]:
     """Return the values of every `Literal` field of a dataclass."""
