@@ -32,9 +32,9 @@ from taptr_ros.errors import SourceError
 from taptr_ros.media.bag_source import BagSource
 from taptr_ros.media.bags import BagReader
 from taptr_ros.media.demo_clip import demo_clip
+from taptr_ros.media.frames import Frame
 from taptr_ros.media.image_messages import image_to_rgb
 from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-from taptr_ros.media.sources import Frame
 from taptr_ros.media.track_messages import tracks_of
 from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
 

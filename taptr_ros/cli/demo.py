@@ -22,9 +22,9 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.errors import SourceError
 from taptr_ros.media.demo_clip import demo_clip
+from taptr_ros.media.frames import NANOSECONDS
 from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import grid_points
-from taptr_ros.media.sources import NANOSECONDS
 from taptr_ros.runtime.loading import LUCAS_KANADE
 from taptr_ros.tracking.states import TrackState
 

@@ -21,7 +21,7 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.table import format_table
-from taptr_ros.media.test_pattern import spread_points, write_test_pattern
+from taptr_ros.media.moving_pattern import spread_points, write_pattern
 from taptr_ros.runtime.loading import LUCAS_KANADE
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "pattern.avi"
         height, width = arguments.image_size
-        write_test_pattern(video, width, height, arguments.rate)
+        write_pattern(video, width, height, arguments.rate)
         with live_run(NAMESPACE, Path(folder)) as (processes, watcher):
             report = _measure(arguments, video, processes, watcher)
     print(

@@ -17,7 +17,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from taptr_ros.media.bag_source import BagSource
-from taptr_ros.media.sources import NANOSECONDS, CameraSource, Frame, Source, open_source
+from taptr_ros.media.frames import NANOSECONDS, Frame, Source
+from taptr_ros.media.sources import CameraSource, open_source
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
 from taptr_ros.nodes.messages import rgb_image, time_message

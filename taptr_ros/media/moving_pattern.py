@@ -22,7 +22,7 @@ MARGIN = 2.5 * RADIUS
 """A point of the first frame that is so far from the border stays in view, in pixels."""
 
 
-def write_test_pattern(path: Path, width: int, height: int, rate: float) -> None:
+def write_pattern(path: Path, width: int, height: int, rate: float) -> None:
     """Write one turn as a Motion JPEG video (.avi), which is cheap to decode.
 
     Raises `OSError` if the file cannot be written.
