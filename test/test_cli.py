@@ -25,6 +25,7 @@ from media_files import (
     write_folder,
     write_video,
 )
+from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros import __version__
 from taptr_ros.cli import main
@@ -149,6 +150,21 @@ def test_damaged_video_gives_the_tracks_of_what_can_be_read_and_says_so(tmp_path
     frames = len(load(out)["xy"])
     assert 5 < frames < 30
     assert f"read {frames} of the 30 frames" in capfd.readouterr().err
+
+
+def test_damaged_bag_gives_the_tracks_before_the_damage_and_status_2(tmp_path, capfd) -> None:
+    frames = 60
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(frames))]
+    bag = write_bag(tmp_path / "bag", {"/image": messages}, StoragePlugin.SQLITE3)
+    raw = (bag / "bag.db3").read_bytes()
+    (bag / "bag.db3").write_bytes(raw[: len(raw) // 2])
+    out = tmp_path / "tracks.npz"
+    assert main(["track", str(bag), "--points", "20,15", *LUCAS_KANADE, "--out", str(out)]) == 2
+    assert "is damaged after" in capfd.readouterr().err
+    tracks = load(out)
+    count = len(tracks["stamps"])
+    assert frames // 4 < count < frames
+    np.testing.assert_allclose(tracks["xy"][:, 0], [20, 15] + np.arange(count)[:, None] * SHIFT, atol=0.5)
 
 
 def test_eval_writes_percentages_and_prints_a_table(media, tmp_path, capfd) -> None:

@@ -90,6 +90,13 @@ def test_trail_is_broken_while_the_point_is_lost() -> None:
     assert on_line[91:110].all()
 
 
+def test_a_lost_point_takes_its_trail_along() -> None:
+    overlay = TrackOverlay()
+    for x in range(20, 60):
+        assert changed(overlay.draw(GREY, tracks({1: (x, 60)}))).any()
+    assert not changed(overlay.draw(GREY, tracks({1: (60, 60)}, TrackState.LOST))).any()
+
+
 def test_trails_belong_to_ids_whatever_the_rows() -> None:
     overlay = TrackOverlay()
     overlay.draw(GREY, tracks({7: (20, 40), 9: (20, 100)}))
