@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from taptr_ros import __version__
 from taptr_ros.cli import main
 
 FRAMES = 8
+NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
 LUCAS_KANADE = ["--model", "lucas_kanade"]
 
 
@@ -296,9 +298,9 @@ BENCH = ["bench", "--model", "lucas_kanade", "--json", "{tmp}/bench.json"]
         ([*BENCH, "--memory", ""], ["--memory"]),
         ([*BENCH, "--sizes", "256"], ["--sizes", "256"]),
         ([*BENCH, "--seconds", "nan"], ["--seconds"]),
-        (["convert", "{tmp}/none.pth", "{tmp}/out.safetensors"], ["none.pth"]),
-        (["convert", "{media}/clip.avi", "{tmp}/out.safetensors"], ["clip.avi"]),
-        (["export", "{tmp}/none.safetensors", "{tmp}/exported"], ["none.safetensors"]),
+        pytest.param(["convert", "{tmp}/none.pth", "{tmp}/out.safetensors"], ["none.pth"], marks=NEEDS_TORCH),
+        pytest.param(["convert", "{media}/clip.avi", "{tmp}/out.safetensors"], ["clip.avi"], marks=NEEDS_TORCH),
+        pytest.param(["export", "{tmp}/none.safetensors", "{tmp}/exported"], ["none.safetensors"], marks=NEEDS_TORCH),
     ],
 )
 def test_mistakes_get_one_sentence_and_status_2(media, tmp_path, capfd, arguments, words) -> None:

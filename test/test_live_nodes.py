@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -170,15 +171,23 @@ def test_demo_tracks_records_draws_and_reports(tmp_path: Path, capfd: pytest.Cap
     assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out)]) == 0
     printed = capfd.readouterr().out
     assert "3x3 points, model lucas_kanade" in printed
-    assert f"images     {2 * FRAMES} published, {2 * FRAMES} tracked, 0 dropped" in printed
     assert "grids      2:" in printed
-    reader = BagReader(out / "bag")
-    assert {topic.count for topic in reader.topics.values()} == {2 * FRAMES}
-    messages = [typestore().deserialize_cdr(data, TRACKED_POINTS) for _, data in reader.messages("/taptr_demo/tracks")]
+    # A busy machine may drop images, as a live tracker should.
+    (counts,) = re.findall(r"images     (\d+) published, (\d+) tracked, (\d+) dropped", printed)
+    published, tracked, dropped = map(int, counts)
+    assert published == 2 * FRAMES == tracked + dropped
+    assert tracked > FRAMES
+    messages = [
+        typestore().deserialize_cdr(data, TRACKED_POINTS)
+        for _, data in BagReader(out / "bag").messages("/taptr_demo/tracks")
+    ]
     tracks = [tracks_of(message) for message in messages]
-    assert [each.stamp for each in tracks] == [frame.stamp for frame in BagSource(out / "bag", None)]
-    assert (len(tracks[FRAMES - 1].ids), len(tracks[-1].ids)) == (9, 9)
-    assert not set(tracks[FRAMES - 1].ids.tolist()) & set(tracks[-1].ids.tolist())
+    stamps = [frame.stamp for frame in BagSource(out / "bag", None)]
+    assert (len(tracks), len(stamps)) == (tracked, published)
+    assert {each.stamp for each in tracks} <= set(stamps)
+    before = next(each for each in reversed(tracks) if each.stamp < stamps[FRAMES])
+    assert (len(before.ids), len(tracks[-1].ids)) == (9, 9)
+    assert not set(before.ids.tolist()) & set(tracks[-1].ids.tolist())
     video = cv2.VideoCapture(str(out / "overlay.mp4"))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 * FRAMES
     assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0

@@ -21,6 +21,7 @@ from taptr_ros.cli.arguments import (
     tracker_config,
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
+from taptr_ros.errors import TaptrError
 from taptr_ros.media.frames import Source
 from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import QueryPoints
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
     results: list[Tracks] = []
     started = time.perf_counter()
+    failure = None
     try:
         with contextlib.ExitStack() as opened:
             video = opened.enter_context(OverlayVideo(arguments.overlay, source.rate)) if arguments.overlay else None
@@ -93,11 +95,14 @@ def run(arguments: argparse.Namespace) -> None:
                 results.append(tracker.step(frame.image, frame.stamp))
                 if video is not None:
                     video.write(overlay.draw(frame.image, results[-1]))
-    finally:
-        if results:
-            TracksFile.collect(queries.ids, results).save(arguments.out)
-            _report_missing(source, queries, len(results))
+    except TaptrError as error:
+        failure = error
     seconds = time.perf_counter() - started
+    if results:
+        TracksFile.collect(queries.ids, results).save(arguments.out)
+        _report_missing(source, queries, len(results))
+    if failure is not None:
+        raise failure
     if not arguments.quiet:
         print(
             f"{len(queries.ids)} points over {len(results)} frames in {seconds:.1f} s "

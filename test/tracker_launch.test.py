@@ -1,6 +1,6 @@
 """The launch file under launch_testing: the installed nodes track through a video.
 
-`colcon test` runs it, and `launch_test test/tracker_launch_test.py`; pytest does not.
+`colcon test` runs it, and `launch_test test/tracker_launch.test.py`; pytest does not.
 """
 
 from __future__ import annotations
