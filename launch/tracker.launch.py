@@ -36,6 +36,11 @@ ARGUMENTS = [
         description="true or false: whether the tracker configures and activates itself; empty: as the parameter file "
         "says.",
     ),
+    DeclareLaunchArgument(
+        "compressed",
+        default_value="",
+        description="true or false: whether images are CompressedImage; empty: as the parameter file says.",
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes and their topics."),
     DeclareLaunchArgument(
         "source",
@@ -62,7 +67,8 @@ def nodes(context: LaunchContext) -> list[Node]:
         raise RuntimeError("Both source and bag are given, but images can come from one only; leave one out.")
     started = [_tracker(context)]
     if "record" in given:
-        started.append(_node("recorder", {"directory": _text(given["record"])}))
+        compressed = ParameterValue(_value(context, "compressed") or "false", value_type=bool)
+        started.append(_node("recorder", {"directory": _text(given["record"]), "compressed": compressed}))
     subscribers = len(started)  # the source waits until all of them can hear it
     if "source" in given and given["source"].isdigit():
         started.append(_node("video_source", {"camera": int(given["source"]), "subscribers": subscribers}))
@@ -73,7 +79,7 @@ def nodes(context: LaunchContext) -> list[Node]:
 
 def _tracker(context: LaunchContext) -> Node:
     """Return the tracker. Arguments that are not empty go before the parameter file."""
-    kinds = {"model": str, "backend": str, "autostart": bool}
+    kinds = {"model": str, "backend": str, "autostart": bool, "compressed": bool}
     given = {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, kind in kinds.items()

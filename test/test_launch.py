@@ -13,7 +13,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
-ARGUMENTS = {"image", "params_file", "model", "backend", "autostart", "namespace", "source", "bag", "record"}
+ARGUMENTS = {
+    "image",
+    "params_file",
+    "model",
+    "backend",
+    "autostart",
+    "compressed",
+    "namespace",
+    "source",
+    "bag",
+    "record",
+}
 
 if not LAUNCH_FILE.exists():
     pytest.skip("not in the source tree", allow_module_level=True)

@@ -21,7 +21,17 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
 import rclpy
-from media_files import FIRST_STAMP, HEIGHT, PERIOD, WIDTH, image_message, moving_scene, write_bag, write_folder
+from media_files import (
+    FIRST_STAMP,
+    HEIGHT,
+    PERIOD,
+    WIDTH,
+    compressed_message,
+    image_message,
+    moving_scene,
+    write_bag,
+    write_folder,
+)
 from rclpy.context import Context
 from rclpy.node import Node
 from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, wait_until
@@ -190,7 +200,19 @@ def test_demo_tracks_records_draws_and_reports(tmp_path: Path, capfd: pytest.Cap
     assert not set(before.ids.tolist()) & set(tracks[-1].ids.tolist())
     video = cv2.VideoCapture(str(out / "overlay.mp4"))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 * FRAMES
-    assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0
+
+
+def test_demo_takes_a_bag_of_compressed_images_and_ends_in_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    messages = [compressed_message(index, image) for index, image in enumerate(moving_scene(100))]
+    bag = write_bag(tmp_path / "bag", {"/camera/image/compressed": messages})
+    out = tmp_path / "out"
+    assert main(["demo", "--source", str(bag), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0
+    assert "tracked" in capfd.readouterr().out
+    published = BagReader(out / "bag").topics["/taptr_demo/image"]
+    assert published.kind == "sensor_msgs/msg/CompressedImage"
+    assert 5 < (published.count or 0) < 100
 
 
 def test_latency_counts_images_and_reports_percentiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,8 @@ from taptr_ros.media.demo_clip import demo_clip
 from taptr_ros.media.frames import NANOSECONDS
 from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import grid_points
+from taptr_ros.media.sources import open_source
+from taptr_ros.media.track_messages import tracks_of
 from taptr_ros.runtime.loading import LUCAS_KANADE
 from taptr_ros.tracking.states import TrackState
 
@@ -73,28 +75,34 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the nodes, then measure and draw from what the recorder wrote."""
     with requires_ros("The demo"):
         from taptr_ros.nodes.live_run import live_run
-    source = _source_parameters(arguments)
+
+    source, compressed = _source_parameters(arguments)
     bag = arguments.out / "bag"
     shutil.rmtree(bag, ignore_errors=True)
     print(f"{arguments.grid}x{arguments.grid} points, model {arguments.model}, results in {arguments.out}/.")
     with live_run(NAMESPACE, arguments.out / "logs") as (processes, watcher):
-        grids = _run_nodes(arguments, source, bag, processes, watcher)
+        grids = _run_nodes(arguments, source, compressed, bag, processes, watcher)
     overlay = arguments.out / "overlay.mp4"
     _report(bag, overlay, grids)
     print(f"Look at {overlay} and {bag}.")
 
 
-def _source_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the parameters that make `video_source` show what was asked for."""
-    if arguments.source is None:
-        return {"source": str(demo_clip())}
-    if arguments.source.isdigit():
-        return {"camera": int(arguments.source)}
-    return {"source": arguments.source, "image_topic": arguments.image_topic or ""}
+def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Return the parameters that make `video_source` show what was asked for, and whether images are compressed."""
+    if arguments.source is not None and arguments.source.isdigit():
+        return {"camera": int(arguments.source)}, False
+    path = str(demo_clip()) if arguments.source is None else arguments.source
+    source = open_source(path, image_topic=arguments.image_topic)
+    return {"source": path, "image_topic": arguments.image_topic or ""}, source.is_compressed
 
 
 def _run_nodes(
-    arguments: argparse.Namespace, source: dict[str, Any], bag: Path, processes: NodeProcesses, watcher: Watcher
+    arguments: argparse.Namespace,
+    source: dict[str, Any],
+    compressed: bool,
+    bag: Path,
+    processes: NodeProcesses,
+    watcher: Watcher,
 ) -> int:
     """Run until the source ends; return how many grids of points were tracked."""
     from std_srvs.srv import Trigger
@@ -104,8 +112,9 @@ def _run_nodes(
 
     grids = _GridKeeper(watcher, arguments.grid)
     watcher.node.create_subscription(TrackedPoints, "tracks", grids.look_at, qos.reliable(100))
-    processes.start("tracker", {**tracker_node_parameters(arguments), "capacity": arguments.grid**2})
-    processes.start("recorder", {"directory": str(bag)})
+    tracker = {**tracker_node_parameters(arguments), "capacity": arguments.grid**2, "compressed": compressed}
+    processes.start("tracker", tracker)
+    processes.start("recorder", {"directory": str(bag), "compressed": compressed})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
     processes.start("video_source", source | {"subscribers": 2})
     seconds = arguments.seconds or np.inf
@@ -153,7 +162,6 @@ def _report(bag: Path, overlay: Path, grids: int) -> None:
     from taptr_ros.media.bag_source import BagSource
     from taptr_ros.media.bags import BagReader
     from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-    from taptr_ros.media.track_messages import tracks_of
 
     published = {}
     for recorded, data in BagReader(bag).messages(f"{NAMESPACE}/tracks"):

@@ -51,5 +51,9 @@ class Source(Protocol):
     def rate(self) -> float:
         """Frames per second, for playing the result back."""
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the images lie in the source as sensor_msgs/CompressedImage messages."""
+
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames from the first on; raise `SourceError` for one that cannot be read."""

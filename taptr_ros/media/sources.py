@@ -46,6 +46,8 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
 class VideoSource:
     """A video file, with the stamps of its container made strictly increasing."""
 
+    is_compressed = False
+
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -88,6 +90,8 @@ class VideoSource:
 class FolderSource:
     """The images of a folder in name order, stamped by index at a constant rate."""
 
+    is_compressed = False
+
     def __init__(self, path: Path, rate: float) -> None:
         if not 0 < rate <= MAX_RATE:
             raise InvalidConfigError(f"The rate is {rate:g} frames per second; give one above 0, up to {MAX_RATE:g}.")
@@ -118,6 +122,7 @@ class CameraSource:
     """
 
     frame_count = None
+    is_compressed = False
 
     def __init__(self, number: int, width: int = 0, height: int = 0, rate: float = 0.0) -> None:
         self.name = f"camera {number}"

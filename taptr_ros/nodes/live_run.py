@@ -77,6 +77,7 @@ class NodeProcesses:
             status = process.wait(STOP_TIME)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise self._failure(name, "did not end when interrupted") from None
         if status:
             raise self._failure(name, f"ended with status {status}")
@@ -85,12 +86,6 @@ class NodeProcesses:
         """Stop the processes, last started first."""
         for name in reversed([*self._running]):
             self.stop(name)
-
-    def _kill(self) -> None:
-        for process in self._running.values():
-            process.kill()
-            process.wait()
-        self._running.clear()
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
@@ -105,7 +100,10 @@ class NodeProcesses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._kill()
+        # After an error or an interrupt, too, the recorder shall complete its bag.
+        for name in reversed([*self._running]):
+            with contextlib.suppress(NodeFailedError):
+                self.stop(name)
 
 
 class Watcher:

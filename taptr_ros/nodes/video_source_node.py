@@ -55,10 +55,9 @@ class VideoSourceNode(Node):
             if config.source
             else CameraSource(config.camera, config.camera_width, config.camera_height, config.rate)
         )
-        bag = self._source if isinstance(self._source, BagSource) else None
-        kind = CompressedImage if bag is not None and bag.is_compressed else Image
+        kind = CompressedImage if self._source.is_compressed else Image
         self._images = self.create_publisher(kind, "image", qos.reliable(), qos_overriding_options=qos.overrides())
-        if bag is None:
+        if not isinstance(self._source, BagSource):
             self._camera_infos = self.create_publisher(CameraInfo, "camera_info", qos.reliable())
 
     def play(self) -> None:
