@@ -67,8 +67,10 @@ def nodes(context: LaunchContext) -> list[Node]:
         raise RuntimeError("Both source and bag are given, but images can come from one only; leave one out.")
     started = [_tracker(context)]
     if "record" in given:
-        compressed = ParameterValue(_value(context, "compressed") or "false", value_type=bool)
-        started.append(_node("recorder", {"directory": _text(given["record"]), "compressed": compressed}))
+        recording = {"directory": _text(given["record"])}
+        if _value(context, "compressed"):
+            recording["compressed"] = ParameterValue(LaunchConfiguration("compressed"), value_type=bool)
+        started.append(_node("recorder", recording))
     subscribers = len(started)  # the source waits until all of them can hear it
     if "source" in given and given["source"].isdigit():
         started.append(_node("video_source", {"camera": int(given["source"]), "subscribers": subscribers}))

@@ -78,6 +78,15 @@ def output_file(text: str) -> Path:
     return path
 
 
+def new_folder(text: str) -> Path:
+    """Parse the path of a folder to make, in one that exists."""
+    path = Path(text)
+    if path.exists() or not path.parent.is_dir():
+        problem = "exists already" if path.exists() else "lies in a folder that does not exist"
+        raise argparse.ArgumentTypeError(f'"{text}" {problem}; name a new folder in one that exists')
+    return path
+
+
 def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True, default: str | None = None) -> None:
     """Add --model, --backend, --device, --precision and --threads."""
     group = parser.add_argument_group("model")

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taptr_ros.cli.arguments import (
@@ -16,6 +15,7 @@ from taptr_ros.cli.arguments import (
     add_size_argument,
     add_tracker_arguments,
     load_requested_backend,
+    new_folder,
     positive,
     requires_ros,
     tracker_config,
@@ -56,7 +56,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("bag", metavar="BAG", help="a rosbag2 (sqlite3 or mcap), raw or compressed images")
     add_topic_argument(parser)
     add_points_arguments(parser, required=False)
-    parser.add_argument("--out", type=Path, metavar="BAG", help="folder for the new bag")
+    parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
     parser.add_argument("--storage", choices=STORAGES, default="mcap", help="storage format of the new bag")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
