@@ -100,5 +100,7 @@ def config_from_json(text: str) -> Config:
     try:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidConfigError(f"The model's config is not valid JSON ({error}); export or convert it again.") from error
+        raise InvalidConfigError(
+            f"The model's config is not valid JSON ({error}); export or convert it again."
+        ) from error
     return config_from_dict(fields)

@@ -55,9 +55,8 @@ class ConvNorm(nn.Module):
         norm = self.norm
         if not isinstance(norm, FrozenBatchNorm | nn.BatchNorm2d):
             return
-        weight, bias = fuse_conv_bn_weights(
-            self.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        weight, bias = fuse_conv_bn_weights(self.conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
         self.conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
         self.conv.bias = bias
         self.norm = nn.Identity()
@@ -66,9 +65,7 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """A basic block (two 3x3) or, with expansion 4, a bottleneck (1x1, 3x3 with the stride, 1x1)."""
 
-    def __init__(
-        self, inputs: int, width: int, expansion: int, stride: int, norm: BatchNorm = FrozenBatchNorm
-    ) -> None:
+    def __init__(self, inputs: int, width: int, expansion: int, stride: int, norm: BatchNorm = FrozenBatchNorm) -> None:
         super().__init__()
         outputs = width * expansion
         if expansion == 1:

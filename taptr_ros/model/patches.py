@@ -107,7 +107,7 @@ def interpolate(maps: Tensor, fraction: Tensor) -> Tensor:
 
 
 def spread_weights(weights: Tensor, fraction: Tensor) -> Tensor:
-    """Spread weights [...,S,S] of places between pixels to the pixels, [...,S+1,S+1]: the transpose of `interpolate`."""
+    """Spread weights [...,S,S] of places between pixels to the pixels, [...,S+1,S+1]: `interpolate` transposed."""
     x, y = fraction[..., None, None].unbind(-3)
     columns = F.pad(weights * (1.0 - x), (0, 1)) + F.pad(weights * x, (1, 0))
     return F.pad(columns * (1.0 - y), (0, 0, 0, 1)) + F.pad(columns * y, (0, 0, 1, 0))

@@ -60,8 +60,8 @@ class SmallDecoderLayer(nn.Module):
         self.position_head = MLP(dim, dim, 2)
         with torch.no_grad():
             # A layer starts with APU alone.
-            self.position_head.layers[-1].weight.mul_(0.05)
-            self.position_head.layers[-1].bias.zero_()
+            for parameter, factor in zip(self.position_head.layers[-1].parameters(), (0.05, 0.0), strict=True):
+                parameter.mul_(factor)
 
     def forward(
         self, x: Tensor, tracks: DecoderInput, cells: Sequence[Tensor], patches: Patches

@@ -1,4 +1,4 @@
-"""The small TAPTRv3 network as three functions: `encode` an image, `init_queries`, and `decode` all tracks in one frame.
+"""The small TAPTRv3 network as three functions: `encode` an image, `init_queries`, and `decode` all tracks in a frame.
 
 It keeps TAPTRv3's parts (VLTA over the visibility-weighted past, CCA by the similarity of whole patches, APU, content
 that restarts from the query on every frame) in forms that two processor cores run at camera rate.
@@ -24,14 +24,12 @@ class SmallNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = SmallEncoder(config)
-        self.content = nn.Sequential(
-            nn.Linear(config.context_dim, config.hidden_dim), nn.LayerNorm(config.hidden_dim)
-        )
+        self.content = nn.Sequential(nn.Linear(config.context_dim, config.hidden_dim), nn.LayerNorm(config.hidden_dim))
         self.decoder = SmallDecoder(config)
         self.patches_at: PatchesAt = GatheredPatches
 
     def encode(self, image: Tensor) -> Tensor:
-        """Map an RGB image [height,width,3], 0..255, of the configured size to its levels, flattened into one vector."""
+        """Map an RGB image [height,width,3], 0..255, of the configured size to its levels, as one vector."""
         levels = self.encoder(image.permute(2, 0, 1).unsqueeze(0))
         return torch.cat([level.permute(0, 2, 3, 1).flatten() for level in levels])
 
@@ -67,6 +65,5 @@ class SmallNetwork(nn.Module):
         """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""
         self.eval()
         fold_norms(self)
-        return self.to(memory_format=torch.channels_last).requires_grad_(False)
-
-
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.requires_grad_(False)
