@@ -41,7 +41,7 @@ class GridCrossAttention(nn.Module):
         self.place_logit = nn.Parameter(torch.zeros(places))
         self.value_projection = nn.Linear(config.context_dim, dim)
         self.summary = nn.Linear(channels, config.similarity_summary)
-        self.content_update = MLP(places * config.similarity_summary + dim, 2 * dim, dim)
+        self.content_update = MLP(places * config.similarity_summary + dim, dim, dim)
         self.logit_mixer = MLP(places, MIXER_WIDTH, places)
         self.register_buffer("offsets", grid_offsets(config.grid_radius), persistent=False)
         self._start_at_patch_similarity()

@@ -25,9 +25,9 @@ class SmallConfig:
     """Name under which the model reports itself."""
     stem_channels: int = 24
     """Channels of the first convolution's output, stride 2."""
-    stage_channels: tuple[int, int, int] = (48, 96, 128)
+    stage_channels: tuple[int, int, int] = (32, 96, 128)
     """Channels of the residual stages, strides 4, 8 and 16."""
-    stage_blocks: tuple[int, int, int] = (1, 1, 2)
+    stage_blocks: tuple[int, int, int] = (1, 1, 1)
     """Residual blocks of each stage."""
     level_channels: tuple[int, int, int] = (32, 64, 64)
     """Channels of the feature levels, strides 2, 8 and 16."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,20 +65,19 @@ class _Run:
                 f"{begun} at step {self.state.step} of {self.config.steps}, {self.place.world} processes"
             )
         steps = range(self.state.step, self.config.steps)
-        sums: dict[str, float] = defaultdict(float)
-        begun_at, frames = time.monotonic(), 0
+        noted: list[dict[str, float]] = []
+        since, frames = time.monotonic(), 0
         for step in tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True):
             batch = self._batch(step)
-            for name, value in self._learn(batch).items():
-                sums[name] += value
+            noted.append(self._learn(batch))
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
-            if self.state.step % self.config.log_every == 0 and self.journal is not None:
-                seconds = time.monotonic() - begun_at
-                numbers = {name: total / self.config.log_every for name, total in sums.items()}
-                self.journal.numbers(self.state.step, {**numbers, "frames_per_second": frames / seconds})
             if self.state.step % self.config.log_every == 0:
-                sums.clear()
-                begun_at, frames = time.monotonic(), 0
+                if self.journal is not None:
+                    means = {name: sum(values[name] for values in noted) / len(noted) for name in noted[0]}
+                    rate = frames / (time.monotonic() - since)
+                    self.journal.numbers(self.state.step, {**means, "train/frames_per_second": rate})
+                noted.clear()
+                since, frames = time.monotonic(), 0
             self._keep()
         return self.state
 

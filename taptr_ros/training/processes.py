@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,10 @@ from taptr_ros.errors import BackendUnavailableError, TaptrError
 
 PATIENCE = datetime.timedelta(hours=12)
 """How long a process waits for the others, which may evaluate, or be stopped for a while."""
+
+
+EXIT_TERMINATED = 143
+"""Exit status after SIGTERM."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,8 @@ def start(processes: int, command: Sequence[str]) -> None:
         subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})  # noqa: S603
         for rank in range(processes)
     ]
+    # Without this, a signal that ends this process would leave the others behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     try:
         while any(child.poll() is None for child in children) and not any(child.returncode for child in children):
             time.sleep(0.5)
