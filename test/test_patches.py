@@ -50,19 +50,12 @@ def sample(features: Features, level: int, point: int, x: Any, y: Any) -> Any:
 
 def direct_similarity(features: Features, centres: Any, cells: list[Any], radius: int) -> Any:
     side = range(-radius, radius + 1)
-    maps = [
-        torch.stack(
-            [
-                torch.stack(
-                    [sample(features, level, point, centre[0] + dx, centre[1] + dy) for dy in side for dx in side]
-                )
-                @ cells[level][point].t()
-                for level, centre in enumerate(centres[point])
-            ]
-        )
-        for point in range(POINTS)
-    ]
-    return torch.stack(maps).transpose(2, 3).unflatten(-1, (len(side), len(side)))
+    maps = []
+    for point in range(POINTS):
+        for level, centre in enumerate(centres[point]):
+            around = [sample(features, level, point, centre[0] + dx, centre[1] + dy) for dy in side for dx in side]
+            maps.append(cells[level][point] @ torch.stack(around).t())
+    return torch.stack(maps).view(POINTS, len(SIZES), -1, len(side), len(side))
 
 
 def test_shared_similarities_equal_the_direct_form_with_gradients() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,20 +17,33 @@ from taptr_ros.cli import EXIT_BAD_INPUT, main  # noqa: E402
 from taptr_ros.errors import InvalidConfigError, ModelFileError  # noqa: E402
 from taptr_ros.model.files import load_model  # noqa: E402
 from taptr_ros.model.small_config import SmallConfig  # noqa: E402
+from taptr_ros.model.small_network import SmallNetwork  # noqa: E402
+from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.training import processes  # noqa: E402
-from taptr_ros.training.batches import choose_points, crop, draw_batch, in_time, mirror  # noqa: E402
+from taptr_ros.training.batches import (  # noqa: E402
+    Batch,
+    SequenceClips,
+    choose_points,
+    crop,
+    draw_batch,
+    in_time,
+    mirror,
+)
 from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
 from taptr_ros.training.config import (  # noqa: E402
     DataConfig,
     EvaluationConfig,
+    LossConfig,
     StageConfig,
     TrainingConfig,
     load_training_config,
     to_yaml,
 )
 from taptr_ros.training.loop import train  # noqa: E402
+from taptr_ros.training.losses import losses  # noqa: E402
 from taptr_ros.training.recipes import smoke_recipe  # noqa: E402
 from taptr_ros.training.scenes import Clip, SceneConfig, generate  # noqa: E402
+from taptr_ros.training.unroll import unroll  # noqa: E402
 
 SCENES = SceneConfig(height=64, width=64, frames=5, points=48)
 RECIPES = Path(__file__).resolve().parent.parent / "config" / "training"
@@ -150,6 +164,47 @@ def test_batches_repeat_and_differ_between_steps() -> None:
     assert not torch.equal(first.images, other.images)
 
 
+def test_own_sequences_are_drawn_without_what_is_unknown(tmp_path: Path) -> None:
+    """Two tracks: one hidden in frame 1, whose position there is garbage; one of unknown visibility in frame 2."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 64, 3), np.uint8)
+    encoded = [cv2.imencode(".jpg", image)[1].ravel() for image in images]
+    points = np.full((2, 3, 2), 20.5, np.float32)
+    points[0, 1] = 999.0
+    np.savez(
+        tmp_path / "own.npz",
+        jpeg=np.concatenate(encoded),
+        jpeg_offsets=np.cumsum([0, *map(len, encoded)]),
+        size_hw=np.array([40, 64]),
+        points=points,
+        occluded=np.array([[False, True, False], [False, False, False]]),
+        valid=np.array([[True, True, True], [True, True, False]]),
+    )
+    clip = SequenceClips(tmp_path)(np.random.default_rng(0))
+    assert clip.frames.shape == (3, 40, 64, 3)
+    assert clip.visible.tolist() == [[True, False, True]]
+    np.testing.assert_allclose(clip.xy[0, [0, 2]], 20.0)
+    assert np.isnan(clip.xy[0, 1]).all()
+
+
+def test_unknown_positions_cost_nothing() -> None:
+    stage = StageConfig(steps=1, frames=2, size=48, clips=1, points=8, rate=(1.0, 1.0))
+    batch = draw_batch(lambda _: generate(SCENES, 0), stage, np.random.default_rng(0))
+    visible, xy = batch.visible.clone(), batch.xy.clone()
+    visible[1, 0, :4] = False
+    totals = []
+    for value in (5.0, torch.nan):
+        xy[1, 0, :4] = value
+        torch.manual_seed(0)
+        network = SmallNetwork(tiny_recipe().model)
+        unrolled = unroll(network, Batch(batch.images, xy, visible), fused=False, bfloat16=False)
+        loss = losses(unrolled, Batch(batch.images, xy, visible), LossConfig())
+        unrolled.backward(loss.total)
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+        totals.append(loss.total.item())
+    assert totals[0] == pytest.approx(totals[1])
+
+
 def test_generators_fill_a_pool_and_replace_the_oldest_clips(tmp_path: Path) -> None:
     save_clip(tmp_path / "000000000000.clip.npz", dot_clip())
     np.testing.assert_array_equal(load_clip(pool_files(tmp_path)[0]).xy, dot_clip().xy)
@@ -226,12 +281,13 @@ def test_smoke_training_lowers_the_loss_and_beats_no_motion(tmp_path: Path) -> N
     totals = [float(line.split(" total ")[1].split()[0]) for line in log_lines(tmp_path) if " total " in line]
     assert totals[2] < 0.8 * totals[0]
     scenes = EvaluationScenes(recipe.evaluation)
-    scores = scenes.scores(recipe.model, state.averaged_weights())
+    scores = scenes.scores(TorchBackend(recipe.model, state.averaged_weights()))
     still = state.averaged_weights()
     for name, value in still.items():
         if name.startswith("decoder.layers") and ("position_head" in name or "logit" in name):
             value[:] = 0.0
-    assert scores["delta_avg"] > scenes.scores(recipe.model, still)["delta_avg"] + 5.0
+    assert scores["delta_avg"] > scenes.scores(TorchBackend(recipe.model, still))["delta_avg"] + 5.0
+    assert scenes.picture(TorchBackend(recipe.model, still)).shape == (96, 96, 3)
 
 
 def log_lines(folder: Path) -> list[str]:

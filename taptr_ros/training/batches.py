@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from taptr_ros.evaluation.datasets import load_dataset, resize_frame
+from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_clip, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig
 from taptr_ros.training.scenes import Clip, generate
@@ -25,8 +27,14 @@ MOVING = 4.0
 FEWEST_POINTS = 8
 """Crops in which fewer points are visible in the first frame are drawn again."""
 
+SEQUENCE_FRAMES = 48
+"""Most frames that are read of a sequence at once."""
+
+SEQUENCE_SIDE = 320
+"""Sequences are reduced until their shorter side has this many pixels."""
+
 ClipSource = Callable[[np.random.Generator], Clip]
-"""Draws a clip."""
+"""Draws a clip. Positions may be NaN in frames in which the point is not visible: they are then not learnt from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Batch:
     images: Tensor
     """[T,B,S,S,3] uint8 RGB."""
     xy: Tensor
-    """[T,B,N,2] float32 true positions in unit coordinates."""
+    """[T,B,N,2] float32 true positions in unit coordinates; NaN where unknown, which implies not visible."""
     visible: Tensor
     """[T,B,N] bool."""
 
@@ -78,6 +86,40 @@ class PooledClips:
             except FileNotFoundError:
                 # A generator has replaced it since.
                 self._draws = 0
+
+
+class SequenceClips:
+    """`ClipSource` of sequences with ground truth, in the formats that `taptr eval` reads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open all sequences in `folder`; their frames stay compressed until they are drawn."""
+        self._sequences = list(load_dataset(folder))
+
+    def __call__(self, rng: np.random.Generator) -> Clip:
+        """Read a part of a sequence, with those of its points whose visibility is known all the time."""
+        sequence = self._sequences[rng.integers(len(self._sequences))]
+        count = min(SEQUENCE_FRAMES, len(sequence.frames))
+        first = int(rng.integers(len(sequence.frames) - count + 1))
+        shown = slice(first, first + count)
+        scale = min(1.0, SEQUENCE_SIDE / min(sequence.size))
+        height, width = (round(scale * side) for side in sequence.size)
+        images = (sequence.frames[frame] for frame in range(first, first + count))
+        frames = np.stack([resize_frame(image, (height, width)) for image in images])
+        known = sequence.valid[:, shown].all(axis=1)
+        visible = ~sequence.occluded[known, shown]
+        xy = sequence.points[known, shown] * [width / sequence.size[1], height / sequence.size[0]] - RASTER_OFFSET
+        return Clip(frames, np.where(visible[..., None], xy, np.nan).astype(np.float32), visible)
+
+
+class MixedClips:
+    """`ClipSource` that draws from a second source with a certain probability."""
+
+    def __init__(self, first: ClipSource, second: ClipSource, share: float) -> None:
+        self._first, self._second, self._share = first, second, share
+
+    def __call__(self, rng: np.random.Generator) -> Clip:
+        """Draw a clip from one of the two."""
+        return (self._second if rng.random() < self._share else self._first)(rng)
 
 
 def draw_batch(source: ClipSource, stage: StageConfig, rng: np.random.Generator) -> Batch:
@@ -139,7 +181,7 @@ def choose_points(clip: Clip, count: int, rng: np.random.Generator) -> NDArray[n
     if len(candidates) < FEWEST_POINTS:
         return None
     way = clip.xy[candidates, -1] - clip.xy[candidates, 0]
-    moves = np.abs(way - np.median(way, axis=0)).max(axis=-1) > MOVING
+    moves = np.abs(way - np.nanmedian(way, axis=0)).max(axis=-1) > MOVING
     weight = 1.0 + 2.0 * moves + 1.0 * ~clip.visible[candidates].all(axis=1)
     chosen = rng.choice(candidates, count, replace=len(candidates) < count, p=weight / weight.sum())
     return np.asarray(chosen, np.int64)

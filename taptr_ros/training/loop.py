@@ -12,10 +12,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from taptr_ros.runtime.torch_backend import TorchBackend
 from taptr_ros.training import processes
-from taptr_ros.training.batches import Batch, ClipSource, GeneratedClips, PooledClips, draw_batch
+from taptr_ros.training.batches import (
+    Batch,
+    ClipSource,
+    GeneratedClips,
+    MixedClips,
+    PooledClips,
+    SequenceClips,
+    draw_batch,
+)
 from taptr_ros.training.clip_files import Generators, pool_files
-from taptr_ros.training.config import TrainingConfig, to_yaml
+from taptr_ros.training.config import DataConfig, TrainingConfig, to_yaml
 from taptr_ros.training.journal import Journal
 from taptr_ros.training.losses import losses
 from taptr_ros.training.measure import EvaluationScenes
@@ -133,19 +142,26 @@ class _Run:
         """Measure the averaged weights and keep them if they are the best so far."""
         if self.scenes is None:
             self.scenes = EvaluationScenes(self.config.evaluation)
-        scores = self.scenes.scores(self.config.model, self.state.averaged_weights())
+        backend = TorchBackend(self.config.model, self.state.averaged_weights())
+        scores = self.scenes.scores(backend)
         journal.numbers(self.state.step, {f"evaluation/{name}": score for name, score in scores.items()})
+        journal.picture(self.state.step, "evaluation/tracks", self.scenes.picture(backend))
         if scores["AJ"] > self.state.best_score:
             self.state.best_score = scores["AJ"]
             self.state.save_model(self.folder / BEST_MODEL)
 
 
 def _clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSource, Callable[[int], None]]:
-    """Return where clips come from, and what to tell how many a step drew in each process.
-
-    The leading process starts the generators, before PyTorch starts threads.
-    """
+    """Return where clips come from, and what to tell how many a step drew in each process."""
     data = config.data
+    source, count = _synthetic_clips(data, stack)
+    if data.sequences is not None:
+        source = MixedClips(source, SequenceClips(Path(data.sequences)), data.sequence_share)
+    return source, count
+
+
+def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[ClipSource, Callable[[int], None]]:
+    """Return where scenes come from; the leading process starts the generators, before PyTorch starts threads."""
     if data.pool is None:
         return GeneratedClips(data), lambda _: None
     folder = Path(data.pool)

@@ -19,6 +19,9 @@ POSITION_UNIT = 4.0
 REACH = 24.0
 """Pixels outside the image up to which a position is asked for."""
 
+UNKNOWN = 100.0
+"""Unit coordinate in place of an unknown one: far outside, where no position is asked for."""
+
 TEMPERATURE = 0.05
 """Cosine similarity per unit of the contrastive loss's logits."""
 
@@ -36,24 +39,20 @@ class Losses:
 def losses(unrolled: Unrolled, batch: Batch, config: LossConfig) -> Losses:
     """Return the losses of a batch."""
     size = unrolled.sizes[0][0] * LEVEL_STRIDES[0]
+    true, visible = torch.nan_to_num(batch.xy[1:], nan=UNKNOWN), batch.visible[1:]
     position = position_loss(
-        size * unrolled.positions, size * batch.xy[1:], batch.visible[1:], size, config.hidden, config.layer_discount
+        size * unrolled.positions, size * true, visible, size, config.hidden, config.layer_discount
     )
-    visibility = visibility_loss(unrolled.visibility_logits, batch.visible[1:], config.layer_discount)
-    contrastive = torch.stack(
-        [
-            contrastive_loss(
-                queries[:, : config.fine_points if stride == LEVEL_STRIDES[0] else None],
-                level[1:],
-                batch.xy[1:, :, : config.fine_points if stride == LEVEL_STRIDES[0] else None],
-                batch.visible[1:, :, : config.fine_points if stride == LEVEL_STRIDES[0] else None],
-                level_size,
-            )
-            for stride, queries, level, level_size in zip(
-                LEVEL_STRIDES, unrolled.queries, unrolled.levels, unrolled.sizes, strict=True
-            )
-        ]
-    ).mean()
+    visibility = visibility_loss(unrolled.visibility_logits, visible, config.layer_discount)
+    by_level = []
+    for stride, queries, level, level_size in zip(
+        LEVEL_STRIDES, unrolled.queries, unrolled.levels, unrolled.sizes, strict=True
+    ):
+        some = slice(config.fine_points if stride == LEVEL_STRIDES[0] else None)
+        by_level.append(
+            contrastive_loss(queries[:, some], level[1:], true[:, :, some], visible[:, :, some], level_size)
+        )
+    contrastive = torch.stack(by_level).mean()
     total = config.position * position + config.visibility * visibility + config.contrastive * contrastive
     return Losses(total, position, visibility, contrastive)
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.evaluation.datasets import Sequence
 from taptr_ros.evaluation.evaluate import evaluate
-from taptr_ros.model.small_config import SmallConfig
+from taptr_ros.media.overlay import TrackOverlay
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
-from taptr_ros.runtime.torch_backend import TorchBackend
 from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.tracker import PointTracker
 from taptr_ros.training.config import EvaluationConfig
 from taptr_ros.training.scenes import Clip, generate
 
 FIRST_SEED = 1 << 62
 """Seed of the first evaluation scene. Training draws smaller ones."""
+
+
+TRACKER = TrackerConfig(scene_cut_threshold=0.0)
+"""The tracker's settings, as `taptr eval` has them: without looking for scene cuts."""
 
 
 class EvaluationScenes:
@@ -33,15 +36,19 @@ class EvaluationScenes:
         for index, clip in enumerate(self._clips):
             yield as_sequence(f"scene_{index}", clip)
 
-    def scores(self, model: SmallConfig, weights: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-        """Return AJ, delta_avg and OA, in percent, of a network with these weights."""
-        return self.scores_of(TorchBackend(model, weights))
-
-    def scores_of(self, backend: Backend) -> dict[str, float]:
-        """Return AJ, delta_avg and OA, in percent, of any model."""
-        config = TrackerConfig(scene_cut_threshold=0.0)
-        mean = evaluate(backend, self.sequences(), tracker_config=config, raster=None)["mean"]
+    def scores(self, backend: Backend) -> dict[str, float]:
+        """Return AJ, delta_avg and OA, in percent, of a model."""
+        mean = evaluate(backend, self.sequences(), tracker_config=TRACKER, raster=None)["mean"]
         return {name: mean[name] or 0.0 for name in ("AJ", "delta_avg", "OA")}
+
+    def picture(self, backend: Backend) -> NDArray[np.uint8]:
+        """Return the last frame of the first scene with the tracks that a model found, uint8 [H,W,3]."""
+        clip = self._clips[0]
+        tracker, overlay = PointTracker(backend, TRACKER), TrackOverlay()
+        tracker.add(clip.xy[clip.visible[:, 0], 0])
+        for number, frame in enumerate(clip.frames):
+            picture = overlay.draw(frame, tracker.step(frame, number))
+        return picture
 
 
 def as_sequence(name: str, clip: Clip) -> Sequence:
