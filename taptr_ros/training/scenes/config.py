@@ -37,9 +37,9 @@ class SceneConfig:
     photo_share: float = 0.85
     """Share of the textures that come from photos."""
 
-    slowest: float = 0.25
+    slowest: float = 0.4
     """Least root-mean-square speed of the camera in pixels per frame; each clip's is log-uniform between the two."""
-    fastest: float = 10.0
+    fastest: float = 14.0
     """Greatest root-mean-square speed of the camera. Objects move at 0.2 to 3 times their clip's speed."""
 
     motion_blur_share: float = 0.35

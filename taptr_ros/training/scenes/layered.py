@@ -58,8 +58,10 @@ class _Composer:
         """Return the scene: background, objects and figures, and now and then something right before the camera."""
         rng = self._rng
         layers = [self._background()]
-        for _ in range(rng.integers(2, 8)):
-            layers += self._figure() if rng.random() < 0.2 else [self._object()]
+        figures = int(rng.choice((0, 0, 0, 1, 1, 2)))
+        objects = int(rng.integers(3, 9)) - 2 * figures
+        for figure in rng.permutation(np.arange(max(objects, 1) + figures) < figures):
+            layers += self._figure() if figure else [self._object()]
         if rng.random() < 0.2:
             layers.append(self._lattice())
         order = np.tile(np.arange(len(layers)), (len(self._times), 1))
@@ -119,7 +121,7 @@ class _Composer:
 
     def _object(self) -> Layer:
         rng = self._rng
-        large = rng.random() < 0.3
+        large = rng.random() < 0.4
         width, height = (int(rng.integers(*((90, 220) if large else (28, 110)))) for _ in range(2))
         texture, mask = self._textures.surface(height, width), object_outline(rng, height, width)
         placed = self._placement(float(np.hypot(width, height))) @ self._centred(width, height)
@@ -171,7 +173,7 @@ class _Composer:
         trunk_layer = self._layer(texture, mask, trunk @ centred, decorated=True)
         behind: list[Layer] = []
         before: list[Layer] = []
-        for _ in range(rng.integers(1, 5)):
+        for _ in range(rng.integers(1, 4)):
             start = rng.uniform(-0.3, 0.3, 2) * (width, height) * scale * unit
             joint = trunk @ translation(*start)
             heading, thickness = rng.uniform(-np.pi, np.pi), int(rng.integers(16, 36))
@@ -208,7 +210,7 @@ class _Composer:
         """Return a bend of up to `amplitude` texels for a texture of `extent` texels."""
         rng = self._rng
         count = int(rng.integers(1, 4))
-        number = 2 * np.pi / (extent * rng.uniform(0.5, 2.0, count))
+        number = 2 * np.pi / (extent * rng.uniform(0.7, 2.0, count))
         strength = np.minimum(rng.uniform(0.3, 1.0, count) * amplitude, MAX_SLOPE / count / number)
         along, across = rng.uniform(0, 2 * np.pi, (2, count))
         return Waves(

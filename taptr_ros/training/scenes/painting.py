@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.training.scenes.layer import Layer, Shadow
+from taptr_ros.training.scenes.layer import Layer, Shadow, Waves
 from taptr_ros.training.scenes.motion import Floats, apply, inverse, translation
 from taptr_ros.training.scenes.scene import Scene
 
@@ -18,8 +18,11 @@ MOST_EXPOSURES = 6
 _PIXELS_PER_EXPOSURE = 2.0
 """Pixels of motion between two averaged pictures, until `MOST_EXPOSURES` are reached."""
 
-_MAP_STEP = 4
-"""Pixels between the places where the map of a bent layer is computed; cubic interpolation fills in the rest."""
+_MAP_ERROR = 0.03
+"""Error in texels up to which the map of a bent layer is interpolated."""
+
+_WIDEST_MAP_STEP = 6
+"""Most pixels between the places where the map of a bent layer is computed."""
 
 _BEHIND = 1e-6
 """Homogeneous coordinate up to which a corner counts as behind the camera."""
@@ -83,6 +86,7 @@ class _PaintedLayer:
         self._levels = _mip_levels(layer, centres)
         self._shrink = [_shrink(layer.texture, level) for level in layer.mip]
         self._enlarge = [inverse(matrix) for matrix in self._shrink]
+        self._map_step = 1 if layer.waves is None else _map_step(layer.waves)
 
     def paint(self, canvas: NDArray[np.uint8], frame: int, offset: float) -> None:
         """Paint the layer over the canvas [H,W,4], as it is at `offset` frames from the time of the frame."""
@@ -110,17 +114,18 @@ class _PaintedLayer:
         source, size = layer.mip[level], (right - left, bottom - top)
         border = cv2.BORDER_REFLECT if layer.mask is None else cv2.BORDER_CONSTANT
         if layer.waves is None:
-            to_box = translation(-left, -top) @ homography @ self._enlarge[level]
+            to_box = homography @ self._enlarge[level]
+            to_box[:2] -= np.outer((left, top), to_box[2])
             picture = cv2.warpPerspective(source, to_box, size, flags=cv2.INTER_LINEAR, borderMode=border)
             return np.asarray(picture, np.uint8)
-        step = _MAP_STEP
+        step = self._map_step
         columns, rows = (np.arange(-1, extent // step + 2) * step + 0.5 * (step - 1) for extent in size)
         pixels = np.stack(np.meshgrid(columns + left, rows + top), axis=-1)
         bent = apply(inverse(homography), pixels)
         texels = apply(self._shrink[level], bent + layer.waves.displacement(bent, time)).astype(np.float32)
         fine_size = (len(columns) * step, len(rows) * step)
         inside = (slice(step, step + size[1]), slice(step, step + size[0]))
-        x, y = (cv2.resize(part, fine_size, interpolation=cv2.INTER_CUBIC)[inside] for part in cv2.split(texels))
+        x, y = (cv2.resize(part, fine_size, interpolation=cv2.INTER_LINEAR)[inside] for part in cv2.split(texels))
         return np.asarray(cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=border), np.uint8)
 
 
@@ -134,6 +139,13 @@ def _brightened(picture: NDArray[np.uint8], gain: float) -> NDArray[np.uint8]:
 
 def _rgb(canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+def _map_step(waves: Waves) -> int:
+    """Return how many pixels apart a map must be known for linear interpolation to be precise enough."""
+    amplitude, number = (np.linalg.norm(vectors, axis=1) for vectors in (waves.amplitude, waves.number))
+    curvature = float((amplitude * np.square(number)).sum())
+    return int(np.clip(math.sqrt(8 * _MAP_ERROR / max(curvature, 1e-9)), 1, _WIDEST_MAP_STEP))
 
 
 def _corners(layer: Layer) -> Floats:
