@@ -40,7 +40,7 @@ class SmallDecoderOutput:
     positions: Tensor
     """[layers,N,2] unit coordinates after every layer."""
     visibility_logits: Tensor
-    """[layers,N] whose sigmoid is the probability that the point is visible."""
+    """[layers,N] whose sigmoid is the probability that the point is visible; in inference the last layer's only."""
 
 
 class SmallDecoderLayer(nn.Module):
@@ -112,11 +112,12 @@ class SmallDecoder(nn.Module):
             position = position + movement / size
             positions.append(position)
             contents.append(self.output_norm(x))
+        judged = contents if self.training else contents[-1:]
         settled = position.detach().clamp(-OVERSHOOT, 1.0 + OVERSHOOT)
         state = torch.cat((settled, settled - start, history[:, :-2]), dim=-1)
         return SmallDecoderOutput(
             state=torch.where(tracks.updated.unsqueeze(-1), state, tracks.state),
             content=contents[-1],
             positions=torch.stack(positions),
-            visibility_logits=self.visibility_head(torch.stack(contents)).squeeze(-1),
+            visibility_logits=self.visibility_head(torch.stack(judged)).squeeze(-1),
         )
