@@ -24,9 +24,11 @@ from taptr_ros.training.batches import (  # noqa: E402
     Batch,
     SequenceClips,
     choose_points,
+    contrast,
     crop,
     draw_batch,
     in_time,
+    median_step,
     mirror,
 )
 from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
@@ -148,6 +150,15 @@ def test_points_start_visible_and_crops_without_points_are_refused() -> None:
     assert len(points) == 12
     assert (points % 2 == 0).all()
     assert choose_points(Clip(clip.frames, clip.xy, ~clip.visible), 12, rng) is None
+
+
+def test_fast_crops_and_flat_places_are_noticed() -> None:
+    clip = dot_clip()
+    assert median_step(clip) == pytest.approx(1.0)
+    assert median_step(Clip(clip.frames, clip.xy, clip.visible & (np.arange(4) % 2 == 0))) == np.inf
+    flat, textured = contrast(clip.frames[0], np.array([[40.0, 30.0], [21.0, 13.0]], np.float32))
+    assert flat == 0.0
+    assert textured > 10.0
 
 
 def test_batches_repeat_and_differ_between_steps() -> None:

@@ -24,6 +24,18 @@ LARGEST_STRIDE = 3
 MOVING = 4.0
 """Pixels that a point has to move, compared with the median of its clip's points, to be chosen more often."""
 
+FASTEST = 0.1
+"""Crops whose points move by more than this fraction of their size between frames, in the median, are drawn again."""
+
+FLAT = 4.0
+"""Standard deviation, in grey levels, below which a point's surroundings count as without texture."""
+
+SURROUNDINGS = 7
+"""Side, in pixels, of the square round a point that is meant by that."""
+
+FLAT_SHARE = 0.25
+"""How often points without texture are chosen, compared with others: there is little to see of how they move."""
+
 FEWEST_POINTS = 8
 """Crops in which fewer points are visible in the first frame are drawn again."""
 
@@ -138,7 +150,7 @@ def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) 
         clip = source(rng)
         clip = crop(in_time(clip, stage.frames, rng), stage.size, rng)
         points = choose_points(clip, stage.points, rng)
-        if points is not None:
+        if points is not None and median_step(clip) < FASTEST * stage.size:
             chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
             return mirror(chosen, rng)
 
@@ -183,8 +195,24 @@ def choose_points(clip: Clip, count: int, rng: np.random.Generator) -> NDArray[n
     way = clip.xy[candidates, -1] - clip.xy[candidates, 0]
     moves = np.abs(way - np.nanmedian(way, axis=0)).max(axis=-1) > MOVING
     weight = 1.0 + 2.0 * moves + 1.0 * ~clip.visible[candidates].all(axis=1)
+    weight = weight * np.where(contrast(clip.frames[0], clip.xy[candidates, 0]) < FLAT, FLAT_SHARE, 1.0)
     chosen = rng.choice(candidates, count, replace=len(candidates) < count, p=weight / weight.sum())
     return np.asarray(chosen, np.int64)
+
+
+def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the standard deviation of grey levels round points [N,2] that lie in the frame."""
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    side = (SURROUNDINGS, SURROUNDINGS)
+    variance = cv2.blur(grey * grey, side) - cv2.blur(grey, side) ** 2
+    x, y = np.rint(xy).astype(np.int64).T
+    return np.asarray(np.sqrt(np.maximum(variance[y, x], 0.0)), np.float32)
+
+
+def median_step(clip: Clip) -> float:
+    """Return the median way from frame to frame, in pixels, of points that are visible in both."""
+    steps = np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[clip.visible[:, 1:] & clip.visible[:, :-1]]
+    return float(np.median(steps)) if len(steps) else np.inf
 
 
 def mirror(clip: Clip, rng: np.random.Generator) -> Clip:
