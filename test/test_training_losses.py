@@ -40,8 +40,8 @@ def test_visibility_loss() -> None:
     """Logits 0 cost log 2; a logit of 2 costs log(1 + e^-2) where visible and log(1 + e^2) where not."""
     logits = torch.tensor([[0.0, 0.0], [2.0, 2.0]]).view(1, 2, 1, 2)
     visible = torch.tensor([True, False]).view(1, 1, 2)
-    loss = visibility_loss(logits, visible, discount=0.5)
-    last = (math.log1p(math.exp(-2.0)) + math.log1p(math.exp(2.0))) / 2
+    loss = visibility_loss(logits, visible, hidden_weight=3.0, discount=0.5)
+    last = (math.log1p(math.exp(-2.0)) + 3.0 * math.log1p(math.exp(2.0))) / 4
     assert loss.item() == pytest.approx(0.5 * math.log(2.0) + last, abs=1e-5)
 
 

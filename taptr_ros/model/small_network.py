@@ -58,8 +58,10 @@ class SmallNetwork(nn.Module):
 
     @staticmethod
     def position_and_visibility(output: SmallDecoderOutput) -> tuple[Tensor, Tensor]:
-        """Return unit coordinates [N,2] and visibility probabilities [N]."""
-        return output.state[:, :2], output.visibility_logits[-1].sigmoid()
+        """Return unit coordinates [N,2] and visibility probabilities [N], which are 0 outside the image."""
+        position = output.state[:, :2]
+        inside = ((position >= 0.0) & (position <= 1.0)).all(-1)
+        return position, torch.where(inside, output.visibility_logits[-1].sigmoid(), 0.0)
 
     def prepare_for_inference(self) -> SmallNetwork:
         """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""

@@ -67,6 +67,8 @@ class LossConfig:
     """Of the position of points that are hidden, compared with visible ones."""
     visibility: float = 0.5
     """Of the cross-entropy of visibility."""
+    occlusion: float = 3.0
+    """Of the visibility of points that are hidden, compared with visible ones, which are several times as many."""
     contrastive: float = 0.3
     """Of the contrastive loss, mean over the levels."""
     layer_discount: float = 0.7

@@ -43,7 +43,7 @@ def losses(unrolled: Unrolled, batch: Batch, config: LossConfig) -> Losses:
     position = position_loss(
         size * unrolled.positions, size * true, visible, size, config.hidden, config.layer_discount
     )
-    visibility = visibility_loss(unrolled.visibility_logits, visible, config.layer_discount)
+    visibility = visibility_loss(unrolled.visibility_logits, visible, config.occlusion, config.layer_discount)
     by_level = []
     for stride, queries, level, level_size in zip(
         LEVEL_STRIDES, unrolled.queries, unrolled.levels, unrolled.sizes, strict=True
@@ -83,12 +83,17 @@ def position_loss(
     return (by_layer.sum(1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def visibility_loss(logits: Tensor, visible: Tensor, discount: float) -> Tensor:
-    """Return the mean cross-entropy of logits [T,layers,B,N] with `visible` [T,B,N], summed over the layers."""
+def visibility_loss(logits: Tensor, visible: Tensor, hidden_weight: float, discount: float) -> Tensor:
+    """Return the mean cross-entropy of logits [T,layers,B,N] with `visible` [T,B,N], summed over the layers.
+
+    Hidden points weigh `hidden_weight`, visible ones 1.
+    """
     entropy = F.binary_cross_entropy_with_logits(
         logits, visible.unsqueeze(1).expand_as(logits).to(logits.dtype), reduction="none"
     )
-    return (layer_weights(logits.shape[1], discount, entropy) * entropy).sum(1).mean()
+    weight = torch.where(visible, 1.0, hidden_weight)
+    by_layer = layer_weights(logits.shape[1], discount, entropy) * entropy
+    return (by_layer.sum(1) * weight).sum() / weight.sum()
 
 
 def contrastive_loss(queries: Tensor, level: Tensor, true: Tensor, visible: Tensor, size: tuple[int, int]) -> Tensor:
