@@ -133,9 +133,10 @@ class _Run:
         late = time.monotonic() - self.saved > 60.0 * self.config.checkpoint_minutes
         if self.journal is None or not (evaluates or late):
             return
+        self.state.save(self.folder)
         if evaluates and self.config.evaluation.clips:
             self._evaluate(self.journal)
-        self.state.save(self.folder)
+            self.state.save(self.folder)
         self.saved = time.monotonic()
 
     def _evaluate(self, journal: Journal) -> None:
