@@ -10,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.training.scenes import SceneConfig
+from taptr_ros.training.scenes.choice import choose_points
 from taptr_ros.training.scenes.layer import Layer, Waves
 from taptr_ros.training.scenes.layered import layered_scene
 from taptr_ros.training.scenes.motion import rotation, scaling, translation
 from taptr_ros.training.scenes.painting import Painter
 from taptr_ros.training.scenes.scene import Scene
-from taptr_ros.training.scenes.tracks import choose_points, track_points
+from taptr_ros.training.scenes.tracks import locate_points, track_points
+from taptr_ros.training.scenes.world import LayeredWorld
 
 PERIOD = 64
 """Texels after which the coordinate code repeats."""
@@ -62,9 +64,10 @@ def test_painted_colours_agree_with_tracks_and_visibility(seed) -> None:
     rng = np.random.default_rng(seed)
     scene = coded(layered_scene(rng, CONFIG, np.arange(CONFIG.frames, dtype=np.float64)))
     assert len(scene.layers) < 32, "more layers than the code can tell apart"
-    painter = Painter(scene, 0.0)
-    frames = np.stack([painter.paint(frame) for frame in range(scene.frames)])
-    layers, texels = choose_points(rng, scene, frames, CONFIG.points, np.arange(scene.frames))
+    world = LayeredWorld(scene, 0.0)
+    frames = np.stack([world.paint(frame) for frame in range(scene.frames)])
+    chosen = choose_points(rng, world, frames, CONFIG.points, np.arange(scene.frames))
+    layers, texels = locate_points(scene, *chosen)
     xy, visible = track_points(scene, layers, texels)
     assert visible.any(axis=1).all()
     checked = agreeing = 0

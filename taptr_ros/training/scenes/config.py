@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
 
-Kind = Literal["layered"]
+Kind = Literal["layered", "simulated"]
 
 SHARES = ("photo_share", "motion_blur_share", "compression_share", "cut_share")
 """Fields that are a share, 0..1."""
@@ -22,7 +22,8 @@ class SceneConfig:
     """
 
     kind: Kind = "layered"
-    """`layered`: flat, bending and jointed cut-outs that move in front of each other and of a background."""
+    """`layered`: flat, bending and jointed cut-outs that move in front of each other and of a background.
+    `simulated`: rooms with a table, tumbling objects, jointed figures and robot arms; needs MuJoCo and OpenGL."""
     height: int = 256
     """Image height in pixels."""
     width: int = 256

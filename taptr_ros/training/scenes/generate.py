@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.training.scenes.choice import choose_points
 from taptr_ros.training.scenes.clip import Clip
 from taptr_ros.training.scenes.config import SceneConfig
 from taptr_ros.training.scenes.imaging import film
 from taptr_ros.training.scenes.layered import layered_scene
-from taptr_ros.training.scenes.painting import Painter
-from taptr_ros.training.scenes.tracks import choose_points, track_points
+from taptr_ros.training.scenes.world import LayeredWorld, World
 
 Whole = NDArray[np.int64]
 
@@ -20,21 +20,27 @@ def generate(config: SceneConfig, seed: int) -> Clip:
     rng = np.random.default_rng(seed)
     times, shown = _edit(rng, config)
     shutter = float(rng.uniform(0.3, 1.0)) if rng.random() < config.motion_blur_share else 0.0
-    scenes = [layered_scene(rng, config, times[number]) for number in range(len(times))]
-    painters = [Painter(scene, shutter) for scene in scenes]
-    painted = [painters[number].paint(frame) for frame, number in enumerate(shown)]
+    worlds = [_world(rng, config, times[number], shutter) for number in range(len(times))]
+    painted = [worlds[number].paint(frame) for frame, number in enumerate(shown)]
     frames = np.stack(painted)
     xy: list[NDArray[np.float32]] = []
     visible: list[NDArray[np.bool_]] = []
-    for number, scene in enumerate(scenes):
+    for number, world in enumerate(worlds):
         own = shown == number
         # Each scene gets points in proportion to its share of the frames.
         wanted = round(config.points * int((shown <= number).sum()) / len(shown)) - sum(len(part) for part in xy)
-        layers, texels = choose_points(rng, scene, frames, wanted, np.flatnonzero(own))
-        positions, seen = track_points(scene, layers, texels)
+        positions, seen = world.track(*choose_points(rng, world, frames, wanted, np.flatnonzero(own)))
         xy.append(positions.astype(np.float32))
         visible.append(seen & own)
     return Clip(film(rng, config, painted), np.concatenate(xy), np.concatenate(visible))
+
+
+def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.float64], shutter: float) -> World:
+    if config.kind == "simulated":
+        from taptr_ros.training.scenes.simulated import simulated_world
+
+        return simulated_world(rng, config, times, shutter)
+    return LayeredWorld(layered_scene(rng, config, times), shutter)
 
 
 def _edit(rng: np.random.Generator, config: SceneConfig) -> tuple[list[NDArray[np.float64]], Whole]:
