@@ -64,4 +64,6 @@ def _doubled(level: Tensor) -> Tensor:
 
 def _unit_length(level: Tensor) -> Tensor:
     """Scale the feature vectors of [B,C,h,w] to length 1."""
-    return level * torch.rsqrt((level * level).sum(1, keepdim=True) + 1e-6)
+    # A sum over channels as a convolution: ONNX Runtime reduces a middle axis ten times slower.
+    squared_length = F.conv2d(level * level, torch.ones_like(level[:1, :, :1, :1]))
+    return level * torch.rsqrt(squared_length + 1e-6)
