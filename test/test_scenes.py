@@ -88,16 +88,15 @@ def test_single_frame_and_many_frames() -> None:
 def test_faster_clips_move_more() -> None:
     def motion(slowest: float, fastest: float) -> float:
         config = dataclasses.replace(SMALL, height=128, slowest=slowest, fastest=fastest)
-        steps = [np.linalg.norm(np.diff(generate(config, seed).xy, axis=1), axis=-1) for seed in range(10)]
+        steps = [np.linalg.norm(np.diff(generate(config, seed).xy, axis=1), axis=-1) for seed in range(6)]
         return float(np.median(np.concatenate(steps)))
 
-    assert motion(0.2, 0.4) < 1.0
-    assert motion(8.0, 10.0) > 2.0
+    assert motion(8.0, 10.0) > 2.0 * motion(0.2, 0.4)
 
 
 def test_statistics_stay_in_the_documented_ranges() -> None:
     """The ranges are those of docs/scenes.md, widened for the few clips that a test has time for."""
-    clips = [generate(dataclasses.replace(SMALL, height=128, width=128, frames=24), seed) for seed in range(24)]
+    clips = [generate(dataclasses.replace(SMALL, height=128, width=128, frames=24), seed) for seed in range(16)]
     visible = np.concatenate([clip.visible for clip in clips])
     assert 0.6 < visible.mean() < 0.88
     steps = np.concatenate([np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[clip.visible[:, 1:]] for clip in clips])

@@ -11,7 +11,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 from taptr_ros import __version__
-from taptr_ros.cli import bench, convert, evaluate, export, track, train
+from taptr_ros.cli import bench, convert, evaluate, export, scenes, track, train
 from taptr_ros.cli.arguments import Parser
 from taptr_ros.errors import TaptrError
 
@@ -48,7 +48,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"taptr_ros {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (track, evaluate, bench, train, export, convert):
+    for command in (track, evaluate, bench, train, scenes, export, convert):
         command.add_parser(commands)
     return parser
 

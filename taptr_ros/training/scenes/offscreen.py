@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import BackendUnavailableError
 
+_NO_OPENGL = "OpenGL does not start ({}); install libosmesa6 and set MUJOCO_GL=osmesa, or make scenes of another kind."
+
 
 @functools.cache
 def load_mujoco() -> ModuleType:
@@ -41,20 +43,18 @@ class OffscreenRenderer:
     def __init__(self, model: Any, height: int, width: int) -> None:
         """Take over OpenGL: only the renderer that was made last may draw."""
         self._mujoco = load_mujoco()
-        _context(os.getpid())
+        _context(os.getpid()).make_current()
         self._model, self._viewport = model, self._mujoco.MjrRect(0, 0, width, height)
         self._scene = self._mujoco.MjvScene(model, maxgeom=1000)
-        self._resources = self._mujoco.MjrContext(model, self._mujoco.mjtFontScale.mjFONTSCALE_50)
+        try:
+            self._resources = self._mujoco.MjrContext(model, self._mujoco.mjtFontScale.mjFONTSCALE_50)
+        except self._mujoco.FatalError as error:
+            raise BackendUnavailableError(_NO_OPENGL.format(error)) from error
         self._mujoco.mjr_setBuffer(self._mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._resources)
         self._camera = self._mujoco.MjvCamera()
         self._camera.type, self._camera.fixedcamid = self._mujoco.mjtCamera.mjCAMERA_FIXED, 0
         self._options = self._mujoco.MjvOption()
         self._picture = np.empty((height, width, 3), np.uint8)
-
-    @property
-    def scene(self) -> Any:
-        """MuJoCo's list of what is drawn, for marks added to it and for flags."""
-        return self._scene
 
     def update(self, data: Any) -> None:
         """Take the positions of all bodies from MuJoCo's `data`."""
@@ -73,15 +73,11 @@ class OffscreenRenderer:
 
 
 @functools.lru_cache(maxsize=1)
-def _context(process: int) -> Any:
-    """Return the OpenGL context of a process; one that was forked cannot use its parent's."""
+def _context(_: int) -> Any:
+    """Return the OpenGL context of a process, by its number: one that was forked cannot use its parent's."""
     try:
         # The size is that of the window: pictures have buffers of their own.
         context = load_mujoco().GLContext(64, 64)
-        context.make_current()
     except (RuntimeError, ImportError, AttributeError, OSError) as error:
-        raise BackendUnavailableError(
-            f"OpenGL does not start in process {process} ({error}); install libosmesa6 and set MUJOCO_GL=osmesa, or "
-            "use kind layered."
-        ) from error
+        raise BackendUnavailableError(_NO_OPENGL.format(error)) from error
     return context

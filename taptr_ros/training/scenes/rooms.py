@@ -16,6 +16,12 @@ _FACE = 160
 _WALL = 512
 """Texels along a side of a wall's texture."""
 
+_SURFACES = 10
+"""Textures that a room's objects share; each is six pictures, one for each side of a cube."""
+
+_SHADOW_SHARE = 0.6
+"""Share of rooms in which things throw shadows, which doubles the time to draw them."""
+
 _STILL, _MOVING, _LED = ("1", "1"), ("1", "3"), ("2", "0")
 """Contact type and affinity: moving things touch all others; what is led along a path (the arm) touches those only."""
 
@@ -56,6 +62,7 @@ class _Builder:
         self._world = Xml.SubElement(self._root, "worldbody")
         self._pictures: dict[str, bytes] = {}
         self._led = 0
+        self._surfaces = [self._material(_FACE) for _ in range(_SURFACES)]
 
     def build(self, size: tuple[int, int], field_of_view: float) -> Room:
         rng = self._rng
@@ -88,6 +95,7 @@ class _Builder:
 
     def _lights(self, half_width: float) -> None:
         rng = self._rng
+        shadows = rng.random() < _SHADOW_SHARE
         for index in range(rng.integers(1, 3)):
             x, y = rng.uniform(-0.8, 0.8, 2) * half_width
             colour = rng.uniform(0.35, 0.8) * rng.uniform(0.85, 1.15, 3)
@@ -98,7 +106,7 @@ class _Builder:
                 pos=_text(x, y, height),
                 dir=_text(-0.5 * x, -0.5 * y, -height),
                 directional="true" if rng.random() < 0.4 else "false",
-                castshadow="true" if index == 0 else "false",
+                castshadow="true" if shadows and index == 0 else "false",
                 diffuse=_text(*colour.clip(0, 1)),
                 specular=_text(*(0.6 * colour).clip(0, 1)),
                 cutoff="70",
@@ -115,7 +123,7 @@ class _Builder:
         else:
             picture = np.concatenate([self._textures.surface(texels, texels) for _ in range(6)], axis=1)
             layout = {"gridsize": "1 6", "gridlayout": "RLUDFB"}
-        encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])[1]
         self._pictures[f"{name}.png"] = encoded.tobytes()
         texture = {"name": name, "type": "cube", "file": f"{name}.png", **layout}
         Xml.SubElement(self._assets, "texture", texture)
@@ -146,7 +154,7 @@ class _Builder:
 
     def _table(self, half_size: np.ndarray, height: float) -> None:
         table = Xml.SubElement(self._world, "body", name="table")
-        top, legs = self._material(_WALL, wall=True), self._material(_FACE)
+        top, legs = self._material(_WALL, wall=True), self._surface()
         thickness = 0.03
         size = (float(half_size[0]), float(half_size[1]), thickness)
         self._geom(table, "box", size, top, _STILL, pos=_text(0, 0, height - thickness))
@@ -166,9 +174,9 @@ class _Builder:
         Xml.SubElement(body, "freejoint")
         kind = _SHAPES[rng.integers(len(_SHAPES))]
         if kind != "compound":
-            self._geom(body, kind, tuple(rng.uniform(0.03, 0.13, 3)), self._material(_FACE), _MOVING)
+            self._geom(body, kind, tuple(rng.uniform(0.03, 0.13, 3)), self._surface(), _MOVING)
             return
-        material = self._material(_FACE)
+        material = self._surface()
         for _ in range(rng.integers(2, 5)):
             part = ("box", "cylinder", "capsule", "ellipsoid")[rng.integers(4)]
             offset, angles = rng.uniform(-0.07, 0.07, 3), rng.uniform(-180, 180, 3)
@@ -182,8 +190,8 @@ class _Builder:
         trunk = Xml.SubElement(self._world, "body", pos=place, euler=_text(*rng.uniform(-180, 180, 3)))
         Xml.SubElement(trunk, "freejoint")
         half = rng.uniform(0.04, 0.1, 3)
-        self._geom(trunk, "box", tuple(half), self._material(_FACE), _MOVING)
-        material = self._material(_FACE)
+        self._geom(trunk, "box", tuple(half), self._surface(), _MOVING)
+        material = self._surface()
         for _ in range(rng.integers(2, 5)):
             direction = rng.standard_normal(3)
             direction /= np.linalg.norm(direction)
@@ -208,7 +216,7 @@ class _Builder:
             place = (1.05 * np.cos(angle) * table[0], 1.05 * np.sin(angle) * table[1], table_height)
             turned = (0.0, 0.0, rng.uniform(0, 360))
         parent = Xml.SubElement(self._world, "body", pos=_text(*place), euler=_text(*turned))
-        materials = [self._material(_FACE) for _ in range(3)]
+        materials = [self._surface() for _ in range(3)]
         self._geom(parent, "cylinder", (0.08, 0.05), materials[0], _LED)
         length, radius = 0.05, rng.uniform(0.035, 0.06)
         for link in range(rng.integers(4, 8)):
@@ -230,6 +238,10 @@ class _Builder:
             finger = Xml.SubElement(hand, "body", pos=_text(0.03 * side, 0, 0.05), gravcomp="1")
             Xml.SubElement(finger, "joint", name=self._led_name(), type="slide", axis=_text(side, 0, 0))
             self._geom(finger, "box", (0.008, 0.018, 0.045), materials[1], _LED)
+
+    def _surface(self) -> str:
+        """Return the name of one of the materials for objects."""
+        return self._surfaces[self._rng.integers(_SURFACES)]
 
     def _led_name(self) -> str:
         self._led += 1

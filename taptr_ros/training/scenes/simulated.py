@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +91,22 @@ class SimulatedWorld:
 
     def track(self, xy: Floats, starts: NDArray[np.int64]) -> Tracks:
         """See `World`."""
+        part, local = self.attach(xy, starts)
+        positions = np.empty((len(xy), len(self._steps), 2))
+        visible = np.empty((len(xy), len(self._steps)), np.bool_)
+        for frame, step in enumerate(self._steps.tolist()):
+            self.restore(step)
+            world = self.place(part, local)
+            positions[:, frame], depth = self._project(world, step)
+            rays = world - self._eyes[step]
+            _, distance = self._cast(rays, step)
+            slack = _TOLERANCE / np.linalg.norm(rays, axis=1)
+            visible[:, frame] = (depth > 0) & ((distance < 0) | (distance > 1.0 - slack))
+        positions = near_image(positions, self._height, self._width)
+        return positions, visible & inside_image(positions, self._height, self._width)
+
+    def attach(self, xy: Floats, starts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
+        """Return the parts [N] that are seen at positions [N,2] of the frames `starts` [N], and where on them [N,3]."""
         part, local = np.empty(len(xy), np.int64), np.empty((len(xy), 3))
         for frame in np.unique(starts).tolist():
             rows, step = np.flatnonzero(starts == frame), int(self._steps[frame])
@@ -98,19 +116,26 @@ class SimulatedWorld:
             hit = self._eyes[step] + rays * distance[:, np.newaxis]
             axes = self._data.geom_xmat[part[rows]].reshape(-1, 3, 3)
             local[rows] = np.einsum("nji,nj->ni", axes, hit - self._data.geom_xpos[part[rows]])
-        positions = np.empty((len(xy), len(self._steps), 2))
-        visible = np.empty((len(xy), len(self._steps)), np.bool_)
-        for frame, step in enumerate(self._steps.tolist()):
-            self.restore(step)
-            axes = self._data.geom_xmat[part].reshape(-1, 3, 3)
-            world = np.einsum("nij,nj->ni", axes, local) + self._data.geom_xpos[part]
-            positions[:, frame], depth = self._project(world, step)
-            rays = world - self._eyes[step]
-            _, distance = self._cast(rays, step)
-            slack = _TOLERANCE / np.linalg.norm(rays, axis=1)
-            visible[:, frame] = (depth > 0) & ((distance < 0) | (distance > 1.0 - slack))
-        positions = near_image(positions, self._height, self._width)
-        return positions, visible & inside_image(positions, self._height, self._width)
+        return part, local
+
+    def place(self, part: NDArray[np.int64], local: Floats) -> Floats:
+        """Return the places [N,3] in the room of points [N,3] of parts [N], as the bodies were restored last."""
+        axes = self._data.geom_xmat[part].reshape(-1, 3, 3)
+        return np.asarray(np.einsum("nij,nj->ni", axes, local) + self._data.geom_xpos[part])
+
+    @property
+    def model(self) -> Any:
+        """The room as MuJoCo's model."""
+        return self._model
+
+    @property
+    def data(self) -> Any:
+        """The room's state in MuJoCo, as it was restored last."""
+        return self._data
+
+    def restore_frame(self, frame: int) -> None:
+        """Put all bodies and the camera where they are in a frame."""
+        self.restore(int(self._steps[frame]))
 
     def restore(self, step: int) -> None:
         """Put all bodies and the camera where they were at a step of the simulation."""
