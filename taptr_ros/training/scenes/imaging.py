@@ -14,6 +14,9 @@ from taptr_ros.training.scenes.motion import smooth_path
 _NOISE_SIDE = 1024
 """Side of the noise that every frame takes a random piece of; larger images repeat it."""
 
+_LEAST_GAIN, _MOST_GAIN = 0.7, 3.0
+"""Range of the gain that a clip's exposure is chosen from."""
+
 _KEY_FRAMES = 12
 """Frames from one that is compressed by itself to the next, in predictive compression."""
 
@@ -22,7 +25,7 @@ Image = NDArray[np.uint8]
 
 def film(rng: np.random.Generator, config: SceneConfig, frames: list[Image]) -> NDArray[np.uint8]:
     """Return uint8 [T,H,W,3] as a camera would have recorded the painted frames."""
-    effects = [_Light(rng, config), _Focus(rng, config), _Exposure(rng, config), _Noise(rng)]
+    effects = [_Light(rng, config), _Focus(rng, config), _Exposure(rng, config, frames[0]), _Noise(rng)]
     if rng.random() < config.compression_share:
         effects.append(_Compression(rng))
     recorded = np.empty((len(frames), *frames[0].shape), np.uint8)
@@ -98,8 +101,11 @@ class _Focus(_Effect):
 class _Exposure(_Effect):
     """Brightness, contrast curve and white balance, drifting, or changing at once as automatics do."""
 
-    def __init__(self, rng: np.random.Generator, config: SceneConfig) -> None:
+    def __init__(self, rng: np.random.Generator, config: SceneConfig, first: Image) -> None:
         frames = config.frames
+        # Cameras choose their exposure: neither very dark nor very bright clips stay so.
+        brightness = max(float(first.mean()), 1.0)
+        self._chosen = float(np.clip(rng.uniform(70.0, 130.0) / brightness, _LEAST_GAIN, _MOST_GAIN))
         drift = smooth_path(rng, frames, 0.02, 0.35) if rng.random() < 0.4 else np.zeros(frames)
         if rng.random() < 0.1:
             drift = drift + rng.uniform(-0.4, 0.4) * (np.arange(frames) >= rng.integers(frames))
@@ -110,7 +116,7 @@ class _Exposure(_Effect):
         self._curve = (np.arange(256) / 255.0) ** np.exp(rng.uniform(-0.35, 0.35))
 
     def __call__(self, image: Image, index: int) -> Image:
-        values = 255.0 * self._curve[:, np.newaxis] * self._gain[index]
+        values = 255.0 * self._chosen * self._curve[:, np.newaxis] * self._gain[index]
         table = np.clip(values, 0, 255).astype(np.uint8)[np.newaxis]
         return np.asarray(cv2.LUT(image, table), np.uint8)
 

@@ -89,7 +89,7 @@ class _Builder:
         # Drawn in software, finer shadows and rounder spheres would double the time.
         Xml.SubElement(visual, "quality", shadowsize="512", offsamples="4", numslices="20", numstacks="12")
         Xml.SubElement(visual, "map", znear="0.02", zfar="10", shadowclip="2")
-        ambient = self._rng.uniform(0.2, 0.5)
+        ambient = self._rng.uniform(0.25, 0.6)
         Xml.SubElement(visual, "headlight", ambient=_text(ambient, ambient, ambient), diffuse="0 0 0", specular="0 0 0")
         Xml.SubElement(self._root, "statistic", extent="2", center="0 0 0.6")
 
@@ -98,7 +98,7 @@ class _Builder:
         shadows = rng.random() < _SHADOW_SHARE
         for index in range(rng.integers(1, 3)):
             x, y = rng.uniform(-0.8, 0.8, 2) * half_width
-            colour = rng.uniform(0.35, 0.8) * rng.uniform(0.85, 1.15, 3)
+            colour = rng.uniform(0.5, 0.9) * rng.uniform(0.85, 1.15, 3)
             height = rng.uniform(1.6, 2.4)
             Xml.SubElement(
                 self._world,
