@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
 
-Kind = Literal["layered", "simulated"]
+Kind = Literal["layered", "spatial", "simulated"]
 
 SHARES = ("photo_share", "motion_blur_share", "compression_share", "cut_share")
 """Fields that are a share, 0..1."""
@@ -23,6 +23,7 @@ class SceneConfig:
 
     kind: Kind = "layered"
     """`layered`: flat, bending and jointed cut-outs that move in front of each other and of a background.
+    `spatial`: boxes and upright cut-outs in space, through which the camera moves.
     `simulated`: rooms with a table, tumbling objects, jointed figures and robot arms; needs MuJoCo and OpenGL."""
     height: int = 256
     """Image height in pixels."""
@@ -43,7 +44,7 @@ class SceneConfig:
     fastest: float = 14.0
     """Greatest root-mean-square speed of the camera. Objects move at 0.2 to 3 times their clip's speed."""
 
-    motion_blur_share: float = 0.35
+    motion_blur_share: float = 0.3
     """Share of the clips with motion blur."""
     compression_share: float = 0.5
     """Share of the clips that went through lossy compression, of single frames or predictive as video."""

@@ -10,6 +10,7 @@ from taptr_ros.training.scenes.clip import Clip
 from taptr_ros.training.scenes.config import SceneConfig
 from taptr_ros.training.scenes.imaging import film
 from taptr_ros.training.scenes.layered import layered_scene
+from taptr_ros.training.scenes.spatial import spatial_scene
 from taptr_ros.training.scenes.world import LayeredWorld, World
 
 Whole = NDArray[np.int64]
@@ -40,7 +41,8 @@ def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.floa
         from taptr_ros.training.scenes.simulated import simulated_world
 
         return simulated_world(rng, config, times, shutter)
-    return LayeredWorld(layered_scene(rng, config, times), shutter)
+    compose = spatial_scene if config.kind == "spatial" else layered_scene
+    return LayeredWorld(compose(rng, config, times), shutter)
 
 
 def _edit(rng: np.random.Generator, config: SceneConfig) -> tuple[list[NDArray[np.float64]], Whole]:

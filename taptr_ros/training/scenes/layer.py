@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.training.scenes.motion import Floats, apply, inverse
+from taptr_ros.training.scenes.motion import Floats, apply, in_front, inverse
 
 MIP_LEVELS = 4
 """Halvings of a texture that are kept for painting it small, the texture itself included."""
@@ -54,7 +54,8 @@ class Shadow:
 class Layer:
     """A texture of h x w texels in T frames. Texel (0,0) is the centre of the top-left one.
 
-    In frame t, texel u is painted at image pixel `homographies[t] @ q` with q + waves(q, t) = u. Painting needs the
+    In frame t, texel u is painted at image pixel `homographies[t] @ q` with q + waves(q, t) = u, if its homogeneous
+    coordinate is above 0: otherwise it is behind the camera. Painting needs the
     map from pixels to texels, which is explicit; tracks need the other one, which a fixed-point iteration finds.
     """
 
@@ -96,18 +97,23 @@ class Layer:
         return inverse(self.homographies)
 
     def to_image(self, texels: Floats) -> Floats:
-        """Return the image positions [N,T,2] of `texels` [N,2] in all frames."""
+        """Return the image positions [N,T,2] of `texels` [N,2] in all frames; NaN behind the camera."""
         wanted = np.repeat(texels[:, np.newaxis], len(self.homographies), axis=1)
         bent = wanted
         if self.waves is not None:
             for _ in range(_INVERSION_STEPS):
                 bent = wanted - self.waves.displacement(bent, self.times[np.newaxis].repeat(len(texels), axis=0))
-        return apply(self.homographies, bent)
+        behind = ~in_front(self.homographies, bent)
+        xy = apply(self.homographies, bent)
+        xy[behind] = np.nan
+        return xy
 
     def to_texels(self, xy: Floats, frames: NDArray[np.int64]) -> Floats:
-        """Return the texels [N,2] at image positions [N,2], each in its own frame [N]."""
+        """Return the texels [N,2] at image positions [N,2], each in its own frame [N]; NaN where there are none."""
         bent = apply(self.inverses[frames], xy)
-        return bent if self.waves is None else bent + self.waves.displacement(bent, self.times[frames])
+        texels = bent if self.waves is None else bent + self.waves.displacement(bent, self.times[frames])
+        texels[~in_front(self.inverses[frames], xy)] = np.nan
+        return texels
 
     def opacity(self, xy: Floats, frames: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the opacity [N], 0..1, at image positions [N,2], each in its own frame [N]."""

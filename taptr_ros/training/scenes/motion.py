@@ -91,6 +91,15 @@ def apply(matrix: Floats, points: Floats) -> Floats:
     return placed
 
 
+def in_front(matrix: Floats, points: Floats) -> NDArray[np.bool_]:
+    """Return whether `apply(matrix, points)` keeps points in front of the camera: their depth stays above 0.
+
+    Of an inverse, it tells of places in the image whether the plane is seen there, and not what lies behind the camera.
+    """
+    depth = matrix[..., 2, 0] * points[..., 0] + matrix[..., 2, 1] * points[..., 1] + matrix[..., 2, 2]
+    return np.asarray(depth > 0.0)
+
+
 def inverse(matrix: Floats) -> Floats:
     """Return the inverse of matrices [...,3,3]."""
     return np.asarray(np.linalg.inv(matrix), np.float64)

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.training.scenes.layer import Layer, Shadow, Waves
-from taptr_ros.training.scenes.motion import Floats, apply, inverse, translation
+from taptr_ros.training.scenes.motion import Floats, apply, in_front, inverse, translation
 from taptr_ros.training.scenes.scene import Scene
 
-MOST_EXPOSURES = 6
+MOST_EXPOSURES = 5
 """Most pictures that are averaged for one frame with motion blur."""
 
-_PIXELS_PER_EXPOSURE = 2.0
+_PIXELS_PER_EXPOSURE = 2.5
 """Pixels of motion between two averaged pictures, until `MOST_EXPOSURES` are reached."""
 
 _MAP_ERROR = 0.03
@@ -70,11 +70,11 @@ class _PaintedLayer:
         frames = len(layer.homographies)
         image = np.array([(0, 0), (size[0] - 1, 0), (0, size[1] - 1), (size[0] - 1, size[1] - 1)], np.float64)
         if layer.mask is None:
-            self._boxes = np.tile([0, 0, *size], (frames, 1))
+            self._boxes, self._crossing = np.tile([0, 0, *size], (frames, 1)), np.zeros(frames, np.bool_)
             corners = apply(layer.inverses[:, np.newaxis], image)
         else:
             corners = np.tile(_corners(layer), (frames, 1, 1))
-            self._boxes = _extents(layer, corners, size, shutter)
+            self._boxes, self._crossing = _extents(layer, corners, size, shutter)
         moved = apply((layer.homographies + layer.velocities)[:, np.newaxis], corners)
         distance = np.hypot(*np.moveaxis(moved - apply(layer.homographies[:, np.newaxis], corners), -1, 0))
         shown = self._shown = (self._boxes[:, 2] > self._boxes[:, 0]) & (self._boxes[:, 3] > self._boxes[:, 1])
@@ -91,6 +91,8 @@ class _PaintedLayer:
     def paint(self, canvas: NDArray[np.uint8], frame: int, offset: float) -> None:
         """Paint the layer over the canvas [H,W,4], as it is at `offset` frames from the time of the frame."""
         layer = self._layer
+        if not (self._shown[frame] or layer.shadow):
+            return
         box = tuple(self._boxes[frame].tolist())
         homography = layer.homographies[frame] + offset * layer.velocities[frame]
         if layer.shadow is not None:
@@ -98,6 +100,10 @@ class _PaintedLayer:
         if not self._shown[frame]:
             return
         picture = self._picture(homography, box, int(self._levels[frame]), float(layer.times[frame]) + offset)
+        if self._crossing[frame]:
+            columns, rows = (np.arange(box[axis], box[axis + 2], dtype=np.float64) for axis in (0, 1))
+            pixels = np.stack(np.meshgrid(columns, rows), axis=-1)
+            picture[~in_front(inverse(homography), pixels)] = 0
         if layer.gain is not None:
             picture = _brightened(picture, float(layer.gain[frame]))
         left, top, right, bottom = box
@@ -158,21 +164,29 @@ def _corners(layer: Layer) -> Floats:
     return np.array([(x[0], y[0]), (x[1], y[0]), (x[0], y[1]), (x[1], y[1])])
 
 
-def _extents(layer: Layer, corners: Floats, size: tuple[int, int], shutter: float) -> NDArray[np.int64]:
-    """Return the boxes [T,4] of what the layer with corners [T,4,2] may cover of the image while light is gathered."""
+def _extents(
+    layer: Layer, corners: Floats, size: tuple[int, int], shutter: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return what the layer with corners [T,4,2] may cover of the image while light is gathered.
+
+    That is the boxes [T,4], and in which frames [T] the layer reaches from before the camera to behind it.
+    """
+    across = np.zeros(len(corners), np.bool_)
     low, high = np.full((len(corners), 2), np.inf), np.full((len(corners), 2), -np.inf)
     for offset in (-0.5 * shutter, 0.5 * shutter) if shutter else (0.0,):
         matrices = layer.homographies + offset * layer.velocities
         depth = np.einsum("tij,tj->ti", corners, matrices[:, 2, :2]) + matrices[:, 2, 2:]
         placed = apply(matrices[:, np.newaxis], corners)
-        crossing = (depth <= _BEHIND).any(axis=1)
+        behind = (depth <= _BEHIND).all(axis=1)
+        crossing = (depth <= _BEHIND).any(axis=1) & ~behind
         # A plane that passes the camera may cover anything.
         placed[crossing] = np.array([(0, 0), size, (0, 0), size])
-        placed[(depth <= _BEHIND).all(axis=1)] = -2.0
+        placed[behind] = -2.0
+        across |= crossing
         low, high = np.minimum(low, placed.min(axis=1)), np.maximum(high, placed.max(axis=1))
     low, high = (edge.clip(-2.0, np.array(size) + 2.0) for edge in (np.floor(low), np.ceil(high) + 1))
     boxes = np.concatenate([low.clip(0, size), high.clip(0, size)], axis=1)
-    return np.asarray(boxes, np.int64)
+    return np.asarray(boxes, np.int64), across
 
 
 def _paint_shadow(canvas: NDArray[np.uint8], layer: Layer, homography: Floats, box: _Box, shadow: Shadow) -> None:

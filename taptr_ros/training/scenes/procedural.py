@@ -8,9 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_FINEST_FULL = 2
-"""Voronoi cells are found at 1 / 2**this of the size; their edges are then smoothed by the noise on them."""
-
 Image = NDArray[np.uint8]
 
 
@@ -70,14 +67,11 @@ def _tiles(rng: np.random.Generator, height: int, width: int) -> Image:
 
 def _cells(rng: np.random.Generator, height: int, width: int) -> Image:
     """Voronoi cells."""
+    ground = np.full((height, width), 255, np.uint8)
     count = int(rng.integers(20, 120))
-    low_height, low_width = (height >> _FINEST_FULL) + 1, (width >> _FINEST_FULL) + 1
-    seeds = (rng.random((count, 2)) * (low_height, low_width)).astype(np.float32)
-    row, column = np.mgrid[:low_height, :low_width].astype(np.float32)
-    squared = np.square(row[..., np.newaxis] - seeds[:, 0]) + np.square(column[..., np.newaxis] - seeds[:, 1])
-    nearest = np.argmin(squared, axis=-1).astype(np.uint8)
-    full = cv2.resize(nearest, (width, height), interpolation=cv2.INTER_NEAREST)
-    return _shaded(rng, _palette(rng, 256)[full])
+    ground[rng.integers(0, height, count), rng.integers(0, width, count)] = 0
+    _, nearest = cv2.distanceTransformWithLabels(ground, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    return _shaded(rng, _palette(rng, 256)[nearest])
 
 
 def _shapes(rng: np.random.Generator, height: int, width: int) -> Image:

@@ -17,6 +17,9 @@ def owners(scene: Scene, xy: Floats, frame: int) -> NDArray[np.int64]:
     owner = np.full(len(xy), scene.order[frame, 0])
     frames = np.full(len(xy), frame)
     for index in scene.order[frame, 1:]:
+        drawn = scene.layers[index].drawn
+        if drawn is not None and not drawn[frame]:
+            continue
         owner[scene.layers[index].opacity(xy, frames) > 0.5] = index
     return owner
 
@@ -46,8 +49,10 @@ def track_points(scene: Scene, layers: NDArray[np.int64], texels: Floats) -> tup
     for index, layer in enumerate(scene.layers):
         if layer.drawn is not None:
             visible[layers == index] &= layer.drawn
-        nearer = rank[np.newaxis, :, index] > rank[:, layers].T
-        rows = np.nonzero(visible & nearer)
+        covers = rank[np.newaxis, :, index] > rank[:, layers].T
+        if layer.drawn is not None:
+            covers &= layer.drawn
+        rows = np.nonzero(visible & covers)
         if len(rows[0]):
             visible[rows] = layer.opacity(xy[rows], frame[rows]) <= 0.5
     return xy, visible
@@ -56,7 +61,7 @@ def track_points(scene: Scene, layers: NDArray[np.int64], texels: Floats) -> tup
 def near_image(xy: Floats, height: int, width: int) -> Floats:
     """Return positions [...,2] as finite ones that are not further than `FAR` image sizes from the image."""
     size = np.array([width, height], np.float64)
-    return np.clip(np.nan_to_num(xy, nan=0.0, posinf=1e9, neginf=-1e9), -FAR * size, (1.0 + FAR) * size)
+    return np.clip(np.nan_to_num(xy, nan=-1e9, posinf=1e9, neginf=-1e9), -FAR * size, (1.0 + FAR) * size)
 
 
 def inside_image(xy: Floats, height: int, width: int) -> NDArray[np.bool_]:
