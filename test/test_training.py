@@ -67,7 +67,7 @@ def tiny_recipe(**changes: Any) -> TrainingConfig:
         ),
         stages=(
             StageConfig(steps=3, frames=2, size=48, clips=2, points=8, rate=(1e-3, 1e-3)),
-            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4)),
+            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4), frozen_norms=True),
         ),
         data=DataConfig(scenes=(SCENES,)),
         evaluation=EvaluationConfig(every=2, scenes=SCENES, clips=1),

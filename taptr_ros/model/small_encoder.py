@@ -10,6 +10,10 @@ from taptr_ros.model.backbone import ConvNorm, ResidualBlock
 from taptr_ros.model.small_config import SmallConfig
 
 
+NORM_MOMENTUM = 0.02
+"""Share of a training batch in the norms' running statistics: batches are of few clips, so many are averaged."""
+
+
 class SmallEncoder(nn.Module):
     """Three feature levels whose vectors have length 1, so that dot products are cosines.
 
@@ -35,6 +39,9 @@ class SmallEncoder(nn.Module):
         self.middle_to_quarter = nn.Conv2d(middle, stem, kernel_size=1)
         self.fine_lateral = nn.Conv2d(stem, stem, kernel_size=1)
         self.fine_output = nn.Conv2d(stem, fine, kernel_size=3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = NORM_MOMENTUM
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images [B,3,H,W], 0..255, to levels [B,C,H/stride,W/stride], finest first; H and W multiples of 16."""

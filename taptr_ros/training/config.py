@@ -32,6 +32,9 @@ class StageConfig:
     """Points per clip."""
     rate: tuple[float, float]
     """Learning rate at the stage's start and end, with half a cosine between."""
+    frozen_norms: bool = False
+    """Normalise with the statistics gathered so far, as inference does, instead of the batch's own: for batches of so
+    few clips that their statistics say little."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from taptr_ros.runtime.torch_backend import TorchBackend
@@ -78,7 +79,8 @@ class _Run:
         since, frames = time.monotonic(), 0
         for step in tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True):
             batch = self._batch(step)
-            noted.append(self._learn(batch))
+            stage, _ = self.config.stage_at(step)
+            noted.append(self._learn(batch, frozen_norms=stage.frozen_norms))
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
             if self.state.step % self.config.log_every == 0:
                 if self.journal is not None:
@@ -98,9 +100,13 @@ class _Run:
         self.count(stage.clips)
         return batch
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
+    def _learn(self, batch: Batch, *, frozen_norms: bool) -> dict[str, float]:
         """Take one step; returns what is worth noting."""
         self.state.network.train()
+        if frozen_norms:
+            for module in self.state.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         self.state.optimizer.zero_grad(set_to_none=True)
         unrolled = unroll(self.state.network, batch, fused=self.fused, bfloat16=self.config.bfloat16)
         loss = losses(unrolled, batch, self.config.loss)
