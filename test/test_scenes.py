@@ -11,6 +11,7 @@ import pytest
 
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.training.scenes import Clip, SceneConfig, generate
+from taptr_ros.training.scenes.statistics import clip_statistics
 
 SMALL = SceneConfig(height=96, width=128, frames=8, points=64)
 
@@ -97,14 +98,24 @@ def test_faster_clips_move_more() -> None:
 def test_statistics_stay_in_the_documented_ranges() -> None:
     """The ranges are those of docs/scenes.md, widened for the few clips that a test has time for."""
     clips = [generate(dataclasses.replace(SMALL, height=128, width=128, frames=24), seed) for seed in range(16)]
-    visible = np.concatenate([clip.visible for clip in clips])
-    assert 0.6 < visible.mean() < 0.88
-    steps = np.concatenate([np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[clip.visible[:, 1:]] for clip in clips])
+    statistics = clip_statistics(clips)
+    assert 0.6 < statistics.visible < 0.88
+    assert 0.03 < statistics.hidden < 0.25
     # Half the size of the documented clips: half the motion.
-    assert 0.7 < np.median(steps) < 4.0
-    assert 4.0 < np.quantile(steps, 0.95) < 15.0
-    found_again = [(np.diff(clip.visible.astype(int), axis=1) > 0).any(axis=1) for clip in clips]
-    assert 0.1 < np.concatenate(found_again).mean() < 0.7
+    assert 0.7 < statistics.motion_median < 4.0
+    assert 4.0 < statistics.motion_high < 15.0
+    assert 0.05 < statistics.found_again < 0.5
+
+
+def test_statistics_of_a_clip_worked_by_hand() -> None:
+    xy = np.array([[[0, 0], [3, 4], [9, 9], [9, 9]], [[-5, 0], [0, 0], [0, 1], [0, 2]]], np.float32)
+    visible = np.array([[True, True, False, True], [False, True, True, True]])
+    statistics = clip_statistics([Clip(np.zeros((4, 10, 10, 3), np.uint8), xy, visible)])
+    assert statistics.visible == 6 / 8
+    assert statistics.hidden == 1 / 8
+    assert statistics.found_again == 0.5
+    assert statistics.motion_median == 1.0
+    assert statistics.motion_high == pytest.approx(np.quantile([5, 1, 1], 0.95))
 
 
 @pytest.mark.parametrize(

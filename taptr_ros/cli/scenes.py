@@ -14,6 +14,7 @@ from taptr_ros.errors import InvalidConfigError
 from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.scenes.config import Kind
 from taptr_ros.training.scenes.sheet import contact_sheet
+from taptr_ros.training.scenes.statistics import clip_statistics
 
 DESCRIPTION = """\
 Generate synthetic clips and draw them on one picture: a row for each clip, with its tracks. A disc is a visible point,
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         height=height,
         width=width,
         frames=arguments.frames,
-        points=arguments.points,
+        points=max(arguments.points, SceneConfig.points),
         photos=arguments.photos,
         cut_share=1.0 if arguments.cuts else 0.0,
     )
@@ -65,4 +66,13 @@ def run(arguments: argparse.Namespace) -> None:
     sheet = contact_sheet(clips, arguments.columns, arguments.points, arguments.scale)
     if not cv2.imwrite(str(arguments.out), sheet[..., ::-1]):
         raise InvalidConfigError(f"{arguments.out} cannot be written as a picture; end its name in .png.")
+    statistics = clip_statistics(clips)
     print(f"{arguments.clips} clips, {rate:.0f} frames per second of processor time: {arguments.out}")
+    print(
+        f"Points are visible in {statistics.visible:.0%} of the frames and hidden inside the image in "
+        f"{statistics.hidden:.0%}; {statistics.found_again:.0%} of them come back."
+    )
+    print(
+        f"Visible points move by {statistics.motion_median:.1f} pixels per frame (median); 95 % of the motions are "
+        f"below {statistics.motion_high:.1f}."
+    )

@@ -62,7 +62,7 @@ class _Composer:
         objects = int(rng.integers(3, 9)) - 2 * figures
         for figure in rng.permutation(np.arange(max(objects, 1) + figures) < figures):
             layers += self._figure() if figure else [self._object()]
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             layers.append(self._lattice())
         order = np.tile(np.arange(len(layers)), (len(self._times), 1))
         return Scene(layers, order, self._config.height, self._config.width)
@@ -121,7 +121,7 @@ class _Composer:
 
     def _object(self) -> Layer:
         rng = self._rng
-        large = rng.random() < 0.4
+        large = rng.random() < 0.5
         width, height = (int(rng.integers(*((90, 220) if large else (28, 110)))) for _ in range(2))
         texture, mask = self._textures.surface(height, width), object_outline(rng, height, width)
         placed = self._placement(float(np.hypot(width, height))) @ self._centred(width, height)

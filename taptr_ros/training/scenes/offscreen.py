@@ -26,6 +26,8 @@ def load_mujoco() -> ModuleType:
     if "MUJOCO_GL" not in os.environ:
         software = not Path("/dev/nvidia0").exists() and ctypes.util.find_library("OSMesa")
         os.environ["MUJOCO_GL"] = "osmesa" if software else "egl"
+    # Mesa in software: one thread for each process, of which training runs one per core.
+    os.environ.setdefault("LP_NUM_THREADS", "1")
     try:
         import mujoco
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
