@@ -15,7 +15,7 @@ from taptr_ros.training.scenes.choice import choose_points
 from taptr_ros.training.scenes.offscreen import OffscreenRenderer, load_mujoco
 from taptr_ros.training.scenes.simulated import SimulatedWorld, simulated_world
 
-CONFIG = SceneConfig(kind="simulated", height=96, width=128, frames=4, points=150, motion_blur_share=0.0)
+CONFIG = SceneConfig(kind="simulated", height=96, width=128, frames=4, points=150, slowest=8.0, motion_blur_share=0.0)
 TIMES = np.arange(CONFIG.frames, dtype=np.float64)
 
 if not importlib.util.find_spec("mujoco"):
@@ -86,12 +86,13 @@ def test_visibility_agrees_with_the_drawn_depth(world, tracked) -> None:
             for point in np.flatnonzero(inside & (depth > 0.05)):
                 column, row = np.rint(xy[point]).astype(int)
                 around = drawn[row - 1 : row + 2, column - 1 : column + 2]
-                if np.ptp(around) > 0.02:
-                    continue
-                checked += 1
+                # At the edges of bodies, and where a surface is seen from the side, little can be said.
+                checked += np.ptp(around) < 0.1
                 hidden += not tracked.visible[point, frame]
-                behind = depth[point] - around.min()
-                assert abs(behind) < 0.02 if tracked.visible[point, frame] else behind > 0.0
+                if tracked.visible[point, frame]:
+                    assert around.min() - 0.005 < depth[point] < around.max() + 0.005
+                else:
+                    assert around.min() < depth[point]
     assert checked > 100
     assert hidden > 3
 
