@@ -33,7 +33,7 @@ def _opengl() -> None:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=[0, 2])
+@pytest.fixture(scope="module", params=[0, 2, 15])
 def world(request: pytest.FixtureRequest) -> SimulatedWorld:
     return simulated_world(np.random.default_rng(request.param), CONFIG, TIMES, 0.0)
 
@@ -73,7 +73,8 @@ def tracked(world) -> Tracked:
 
 def test_visibility_agrees_with_the_drawn_depth(world, tracked) -> None:
     """Visible points lie on what is drawn, hidden ones behind it. MuJoCo's own renderer draws, rays have no part."""
-    checked = hidden = 0
+    checked = 0
+    assert not tracked.visible.all()
     with load_mujoco().Renderer(world.model, CONFIG.height, CONFIG.width) as renderer:
         renderer.enable_depth_rendering()
         for frame in range(CONFIG.frames):
@@ -83,18 +84,20 @@ def test_visibility_agrees_with_the_drawn_depth(world, tracked) -> None:
             depth = -((tracked.points[frame] - tracked.eyes[frame]) @ tracked.views[frame])[:, 2]
             xy = tracked.xy[:, frame]
             inside = ((xy > 1) & (xy < (CONFIG.width - 2, CONFIG.height - 2))).all(axis=1)
+            steps = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(9, 2)
             for point in np.flatnonzero(inside & (depth > 0.05)):
-                column, row = np.rint(xy[point]).astype(int)
-                around = drawn[row - 1 : row + 2, column - 1 : column + 2]
-                # At the edges of bodies, and where a surface is seen from the side, little can be said.
-                checked += np.ptp(around) < 0.1
-                hidden += not tracked.visible[point, frame]
+                pixels = np.rint(xy[point]).astype(int) + steps
+                parts, _ = world.attach(pixels.astype(np.float64), np.full(9, frame))
+                if np.ptp(parts):
+                    # At the edge of a body the picture does not tell what is seen between its pixels.
+                    continue
+                around = drawn[pixels[:, 1], pixels[:, 0]]
+                checked += 1
                 if tracked.visible[point, frame]:
                     assert around.min() - 0.005 < depth[point] < around.max() + 0.005
                 else:
                     assert around.min() < depth[point]
     assert checked > 100
-    assert hidden > 3
 
 
 def test_positions_agree_with_marks_that_are_drawn(world, tracked) -> None:
@@ -109,7 +112,7 @@ def test_positions_agree_with_marks_that_are_drawn(world, tracked) -> None:
             unmarked, bodies = renderer.render().astype(np.int64), renderer.scene.ngeom
             xy = tracked.xy[:, frame]
             inside = ((xy > 8) & (xy < (CONFIG.width - 9, CONFIG.height - 9))).all(axis=1)
-            for point in np.flatnonzero(inside & tracked.visible[:, frame])[::8]:
+            for point in np.flatnonzero(inside & tracked.visible[:, frame])[::12]:
                 sight = tracked.points[frame, point] - tracked.eyes[frame]
                 ball = renderer.scene.geoms[bodies]
                 size = np.full(3, 0.012 * np.linalg.norm(sight))
@@ -121,7 +124,7 @@ def test_positions_agree_with_marks_that_are_drawn(world, tracked) -> None:
                 y, x = np.mgrid[: CONFIG.height, : CONFIG.width]
                 centre = np.array([(x * changed).sum(), (y * changed).sum()]) / changed.sum()
                 errors.append(np.abs(centre - xy[point]).max())
-    assert len(errors) > 20
+    assert len(errors) > 15
     # A ball of a few pixels is only so round.
     assert np.median(errors) < 0.2
     assert np.quantile(errors, 0.9) < 0.5

@@ -67,7 +67,7 @@ def between_pixels(image: NDArray[np.uint8], xy: NDArray[np.float64]) -> NDArray
     return cv2.remap(image.astype(np.float32), xy[np.newaxis].astype(np.float32), None, cv2.INTER_LINEAR)[0]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("compose", [layered_scene, spatial_scene])
 def test_painted_colours_agree_with_tracks_and_visibility(compose, seed) -> None:
     rng = np.random.default_rng(seed)

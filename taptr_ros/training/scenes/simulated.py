@@ -28,9 +28,6 @@ _PIXELS_PER_EXPOSURE = 2.0
 _TOLERANCE = 0.002
 """Metres in front of a point that something may be without hiding it; rounding and curved surfaces stay below."""
 
-_NO_LIMIT = 1e10
-"""Distance in metres up to which rays go."""
-
 _ATTEMPTS = 5
 """Rooms that are tried if the simulation of one fails, which a body thrown into another can cause."""
 
@@ -209,12 +206,13 @@ class SimulatedWorld:
         Both are -1 for rays that hit nothing. The bodies must have been restored.
         """
         lengths = np.linalg.norm(rays, axis=1)
-        parts, distances = np.empty(len(rays), np.int32), np.empty(len(rays))
-        eye, directions = self._eyes[step], (rays / lengths[:, np.newaxis]).ravel()
-        self._mujoco.mj_multiRay(
-            self._model, self._data, eye, directions, None, True, -1, parts, distances, None, len(rays), _NO_LIMIT
-        )
-        return parts.astype(np.int64), np.where(parts < 0, -1.0, distances / lengths)
+        parts, distances = np.empty(len(rays), np.int64), np.empty(len(rays))
+        eye, hit = self._eyes[step], np.empty(1, np.int32)
+        # One by one: mj_multiRay passes over some bodies beside the camera.
+        for index, direction in enumerate(rays / lengths[:, np.newaxis]):
+            distances[index] = self._mujoco.mj_ray(self._model, self._data, eye, direction, None, True, -1, hit)
+            parts[index] = hit[0]
+        return parts, np.where(parts < 0, -1.0, distances / lengths)
 
 
 def _every_step(paths: Floats, frames: int) -> Floats:
