@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from taptr_ros.model.backbone import ConvNorm, ResidualBlock
 from taptr_ros.model.small_config import SmallConfig
 
-
 NORM_MOMENTUM = 0.02
 """Share of a training batch in the norms' running statistics: batches are of few clips, so many are averaged."""
 
