@@ -22,8 +22,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "model",
         default_value="",
-        description="lucas_kanade, a model file or an exported folder; empty: as the parameter file says, which by "
-        "default is lucas_kanade, the only model that needs no weights.",
+        description="taptr_small, lucas_kanade, a model file or an exported folder; empty: as the parameter file says, "
+        "which by default is lucas_kanade.",
     ),
     DeclareLaunchArgument(
         "backend",

@@ -35,6 +35,7 @@ class ReferenceBackend:
             height=CELLS,
             width=CELLS,
             content_dim=DEPTH,
+            context_dim=DEPTH,
             state_dim=4,
             visible_threshold=0.5,
             corner_aligned_coordinates=False,

@@ -17,6 +17,7 @@ import streams  # noqa: E402
 import tiny_network  # noqa: E402
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError  # noqa: E402
+from taptr_ros.model.config import ModelConfig  # noqa: E402
 from taptr_ros.model.files import save_model  # noqa: E402
 from taptr_ros.runtime import export as export_module  # noqa: E402
 from taptr_ros.runtime.export import TOLERANCE, export  # noqa: E402
@@ -149,9 +150,9 @@ def test_disagreement_is_reported(models: tuple[Path, Path], tmp_path: Path, mon
     """Graphs of other weights than the model's must not pass as its export."""
     write_graphs = export_module.write_graphs
 
-    def write_other_graphs(network: torch.nn.Module, folder: Path) -> None:
+    def write_other_graphs(network: torch.nn.Module, config: ModelConfig, folder: Path) -> None:
         network.decoder.box_heads[-1].layers[-1].bias += 0.1
-        write_graphs(network, folder)
+        write_graphs(network, config, folder)
 
     monkeypatch.setattr(export_module, "write_graphs", write_other_graphs)
     with pytest.raises(ModelFileError, match="differ from PyTorch"):

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
+from taptr_ros.model.architectures import config_from_json, config_to_json
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.files import load_model, save_model
 from taptr_ros.runtime.exported import GRAPHS, MANIFEST, graph_path, read_manifest, write_manifest
@@ -90,8 +91,8 @@ def test_impossible_configs_are_refused(change: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize("text", ["", "[]", '{"hidden_dims": 3}', '{"hidden_dim": "x"}'])
 def test_unreadable_config_texts_are_refused(text: str) -> None:
     with pytest.raises(InvalidConfigError):
-        ModelConfig.from_json(text)
-    assert ModelConfig.from_json(CONFIG.to_json()) == CONFIG
+        config_from_json(text)
+    assert config_from_json(config_to_json(CONFIG)) == CONFIG
 
 
 def test_manifest_round_trip_and_damage(exported: Path) -> None:

@@ -86,7 +86,13 @@ def direct_attention(
 def test_absorbed_vlta_equals_the_direct_form(dtype: Any, tolerance: float, current_frame_in_memory: bool) -> None:
     config = tiny_network.tiny_config(current_frame_in_memory=current_frame_in_memory, hidden_dim=64)
     torch.manual_seed(0)
-    module = VisibilityAwareLongTemporalAttention(config).to(dtype).requires_grad_(False)
+    module = (
+        VisibilityAwareLongTemporalAttention(
+            config.hidden_dim, config.heads, current_frame_in_memory=config.current_frame_in_memory
+        )
+        .to(dtype)
+        .requires_grad_(False)
+    )
     points, slots, frame = 6, 40, 20_057
     slot_frames = np.concatenate(([20_000], np.arange(frame - slots + 1, frame)))
     memory, x, current = (
@@ -117,7 +123,7 @@ def test_absorbed_vlta_equals_the_direct_form(dtype: Any, tolerance: float, curr
 
 
 def test_vlta_without_any_slot_returns_its_bias() -> None:
-    module = VisibilityAwareLongTemporalAttention(tiny_network.tiny_config(current_frame_in_memory=False))
+    module = VisibilityAwareLongTemporalAttention(dim=32, heads=8)
     module.requires_grad_(False)
     empty = torch.zeros(2, 3, 32)
     output = module(

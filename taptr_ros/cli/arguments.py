@@ -94,7 +94,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = Tru
         "--model",
         required=required and default is None,
         default=default,
-        help="lucas_kanade (needs no weights), a .safetensors file, or a folder written by `taptr export`",
+        help="taptr_small (comes with the package), lucas_kanade (needs no weights), a .safetensors file, or a folder "
+        "written by `taptr export`",
     )
     group.add_argument("--backend", choices=BACKENDS, help="what runs it (default: what fits the model)")
     group.add_argument("--device", default="cpu", help="where it runs: cpu, cuda, cuda:INDEX or tensorrt (onnxruntime)")

@@ -32,13 +32,19 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-class ConvNorm(nn.Module):
-    """A convolution without bias, its frozen batch norm and, if wanted, a ReLU."""
+BatchNorm = type[FrozenBatchNorm] | type[nn.BatchNorm2d]
+"""The batch norm of a convolution: constants, as released weights have them, or trainable."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+
+class ConvNorm(nn.Module):
+    """A convolution without bias and its batch norm."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: BatchNorm = FrozenBatchNorm
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm: nn.Module = FrozenBatchNorm(outputs)
+        self.norm: nn.Module = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs,h,w] to [B,outputs,h/stride,w/stride]."""
@@ -47,11 +53,10 @@ class ConvNorm(nn.Module):
     def fold(self) -> None:
         """Put the norm's scale and shift into the convolution, channels-last; the outputs stay the same."""
         norm = self.norm
-        if not isinstance(norm, FrozenBatchNorm):
+        if not isinstance(norm, FrozenBatchNorm | nn.BatchNorm2d):
             return
-        weight, bias = fuse_conv_bn_weights(
-            self.conv.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        weight, bias = fuse_conv_bn_weights(self.conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
         self.conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
         self.conv.bias = bias
         self.norm = nn.Identity()
@@ -60,16 +65,16 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """A basic block (two 3x3) or, with expansion 4, a bottleneck (1x1, 3x3 with the stride, 1x1)."""
 
-    def __init__(self, inputs: int, width: int, expansion: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, expansion: int, stride: int, norm: BatchNorm = FrozenBatchNorm) -> None:
         super().__init__()
         outputs = width * expansion
         if expansion == 1:
             shapes = [(inputs, width, 3, stride), (width, outputs, 3, 1)]
         else:
             shapes = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
-        self.convs = nn.ModuleList(ConvNorm(*shape) for shape in shapes)
+        self.convs = nn.ModuleList(ConvNorm(*shape, norm=norm) for shape in shapes)
         needs_projection = stride != 1 or inputs != outputs
-        self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride) if needs_projection else nn.Identity()
+        self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride, norm) if needs_projection else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs,h,w] to [B,outputs,h/stride,w/stride]."""
@@ -109,6 +114,11 @@ class Backbone(nn.Module):
 
     def prepare_for_inference(self) -> None:
         """Fold every frozen batch norm into its convolution and lay the convolutions out channels-last."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
+        fold_norms(self)
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm below `network` into its convolution, for inference."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.fold()

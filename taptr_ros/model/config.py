@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
@@ -109,6 +108,21 @@ class ModelConfig:
         """(height, width) of the feature levels at the configured input size, finest first."""
         return level_sizes(self.height, self.width, self.levels)
 
+    @property
+    def context_dim(self) -> int:
+        """Channels of a context cell."""
+        return self.hidden_dim
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers that a track carries from frame to frame: box logits x, y and two latent ones (spec section 4)."""
+        return 4
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape [S,D] of the tokens that `encode` returns."""
+        return (sum(height * width for height, width in self.level_sizes), self.hidden_dim)
+
     @classmethod
     def released(cls, **changes: Any) -> ModelConfig:
         """Return the configuration of released weights: every quirk on, threshold 0.45 (spec section 6).
@@ -126,28 +140,6 @@ class ModelConfig:
             "box_clamped_twice": True,
         }
         return cls(**{**quirks, **changes})
-
-    def to_json(self) -> str:
-        """Return the configuration as a JSON object, for the header of a model file."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelConfig:
-        """Parse what `to_json` wrote; raises `InvalidConfigError` on anything else."""
-        try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InvalidConfigError(
-                f"The model's config is not valid JSON ({error}); export or convert it again."
-            ) from error
-        if not isinstance(fields, dict):
-            raise InvalidConfigError("The model's config is not a JSON object; export or convert the model again.")
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(fields) - known):
-            raise InvalidConfigError(
-                f"The model's config has unknown entries {', '.join(unknown)}; another version of taptr_ros made it."
-            )
-        return cls(**fields)
 
 
 GROUP_NORM_GROUPS = 32

@@ -99,7 +99,9 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: ModelConfig, levels: Levels) -> None:
         super().__init__()
         dim = config.hidden_dim
-        self.temporal_attention = VisibilityAwareLongTemporalAttention(config)
+        self.temporal_attention = VisibilityAwareLongTemporalAttention(
+            dim, config.heads, current_frame_in_memory=config.current_frame_in_memory
+        )
         self.temporal_norm = nn.LayerNorm(dim)
         self.cross_attention = ContextAwareCrossAttention(config, levels)
         self.cross_norm = nn.LayerNorm(dim)

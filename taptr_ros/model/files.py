@@ -16,20 +16,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError
-from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.architectures import Config, config_from_json, config_to_json
 
 FORMAT = "taptr_ros model 1"
 """Value of the header's `format` entry; the number changes when older readers would misread the file."""
 
 
-def save_model(path: Path, config: ModelConfig, weights: Mapping[str, NDArray[Any]]) -> None:
-    """Write `weights` (name to array, as in `TaptrNetwork.state_dict`) and `config` to the safetensors file `path`."""
+def save_model(path: Path, config: Config, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Write `weights` (name to array, as in the network's `state_dict`) and `config` to the safetensors file `path`."""
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    header = {"format": FORMAT, "config": config.to_json(), "sha256": weights_checksum(arrays)}
+    header = {"format": FORMAT, "config": config_to_json(config), "sha256": weights_checksum(arrays)}
     save_file(arrays, path, metadata=header)
 
 
-def load_model(path: Path) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
+def load_model(path: Path) -> tuple[Config, dict[str, NDArray[Any]]]:
     """Read the configuration and the weights that `save_model` wrote.
 
     Raises `ModelFileError` if the file is missing, is not a model of this package, or is damaged.
@@ -49,7 +49,7 @@ def load_model(path: Path) -> tuple[ModelConfig, dict[str, NDArray[Any]]]:
     if header.get("sha256") != weights_checksum(weights):
         raise ModelFileError(f"The weights in {path} do not have the file's checksum; copy or convert it again.")
     try:
-        return ModelConfig.from_json(header.get("config", "")), weights
+        return config_from_json(header.get("config", "")), weights
     except InvalidConfigError as error:
         raise ModelFileError(f"{path}: {error}") from error
 

@@ -15,7 +15,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.layers import CLAMP
 
 CURRENT_FRAME_WEIGHT = CLAMP / (1.0 + CLAMP)
@@ -28,14 +27,15 @@ MASKED_SCORE = -1e30
 class VisibilityAwareLongTemporalAttention(nn.Module):
     """Attention of N points, each over the M slots of its own memory."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, dim: int, heads: int, *, current_frame_in_memory: bool = False) -> None:
+        """`current_frame_in_memory` is the quirk of released weights that `ModelConfig` describes."""
         super().__init__()
-        self.heads = config.heads
-        self.current_frame_in_memory = config.current_frame_in_memory
-        self.query_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
-        self.key_projection = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
-        self.value_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
-        self.output_projection = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.heads = heads
+        self.current_frame_in_memory = current_frame_in_memory
+        self.query_projection = nn.Linear(dim, dim)
+        self.key_projection = nn.Linear(dim, dim, bias=False)
+        self.value_projection = nn.Linear(dim, dim)
+        self.output_projection = nn.Linear(dim, dim)
 
     def forward(
         self,

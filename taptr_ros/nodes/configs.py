@@ -15,8 +15,8 @@ class NodeConfig:
     """What the node `tracker` loads and how it takes images. Raises `InvalidConfigError` for values that cannot be."""
 
     model: str = LUCAS_KANADE
-    """`lucas_kanade`, the only model that needs no weights, or the path of a model file (.safetensors) or of a folder
-    written by `taptr export`."""
+    """`taptr_small`, the network that comes with the package, `lucas_kanade`, which needs no weights, or the path of a
+    model file (.safetensors) or of a folder written by `taptr export`."""
     backend: Literal["auto", "torch", "onnxruntime", "opencv"] = "auto"
     """What runs the model; `auto` is what fits it."""
     device: str = "cpu"

@@ -124,7 +124,7 @@ class TrackerNode(LifecycleNode):
         if info.model == LUCAS_KANADE:
             self.get_logger().info(
                 "lucas_kanade is the baseline without weights: it does not find hidden points again. "
-                "The parameter `model` takes a model file."
+                "Set the parameter `model` to taptr_small for the network that comes with the package."
             )
         return super().on_configure(state)
 

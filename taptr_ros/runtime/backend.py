@@ -8,11 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.architectures import Config
 from taptr_ros.model.rotary import rotary_phase
-
-BOX_LOGITS = 4
-"""Numbers in the state of a TAPTRv3 track: box logits x, y and two latent ones (spec section 4)."""
 
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
@@ -36,7 +33,9 @@ class BackendInfo:
     width: int
     """Input width in pixels that images are stretched to; 0 if every image keeps its own size."""
     content_dim: int
-    """Channels D of content features, contexts and memory slots; 0 for a backend without memory."""
+    """Channels D of content features and memory slots; 0 for a backend without memory."""
+    context_dim: int
+    """Channels of a context cell; 0 for a backend without contexts."""
     state_dim: int
     """Numbers that a track carries from frame to frame, for instance 4 box logits."""
     visible_threshold: float
@@ -49,7 +48,7 @@ class BackendInfo:
     """Whether `decode` also takes tracks in their start frame (spec section 5), position frozen."""
 
     @classmethod
-    def of_network(cls, config: ModelConfig, backend: str, device: str) -> BackendInfo:
+    def of_network(cls, config: Config, backend: str, device: str) -> BackendInfo:
         """Describe a TAPTRv3 network that `backend` runs on `device`."""
         return cls(
             model=config.name,
@@ -58,7 +57,8 @@ class BackendInfo:
             height=config.height,
             width=config.width,
             content_dim=config.hidden_dim,
-            state_dim=BOX_LOGITS,
+            context_dim=config.context_dim,
+            state_dim=config.state_dim,
             visible_threshold=config.visible_threshold,
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
@@ -73,7 +73,7 @@ class QueryArrays:
     content: Array
     """[N,D] float32 content feature at the query location."""
     context: Array
-    """[N,3,3,D] float32 features around it, x offset first (paper's context C)."""
+    """[N,3,3,E] float32 features around it, x offset first (paper's context C)."""
     state: Array
     """[N,S] float32 initial state."""
 
@@ -100,8 +100,8 @@ class TrackArrays:
     frame index (`keys`). VLTA's rotary embedding depends on the distance t - j only, so rotating the query by minus t
     then gives every score without touching the memory again: <q, R(t - j) m> = <R(-t) q, R(-j) m>.
 
-    Attributes (capacity C, slots M, channels D, state size S), float32 of the backend's kind:
-        content [C,D], context [C,3,3,D], state [C,S], keys [C,M,D], values [C,M,D],
+    Attributes (capacity C, slots M, channels D, context channels E, state size S), float32 of the backend's kind:
+        content [C,D], context [C,3,3,E], state [C,S], keys [C,M,D], values [C,M,D],
         weights [C,M]: visibility weight of each slot (VLTA's alpha); exactly 0 marks an empty slot.
     Channels of `keys` are de-interleaved: first all even channels, then all odd ones.
     """
@@ -113,7 +113,7 @@ class TrackArrays:
         self.capacity = capacity
         self.slots = slots
         self.content = arrays.zeros((capacity, depth))
-        self.context = arrays.zeros((capacity, 3, 3, depth))
+        self.context = arrays.zeros((capacity, 3, 3, info.context_dim))
         self.state = arrays.zeros((capacity, info.state_dim))
         self.keys = arrays.zeros((capacity, slots, depth))
         self.values = arrays.zeros((capacity, slots, depth))

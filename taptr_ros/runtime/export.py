@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError
+from taptr_ros.model.architectures import Config, Network, build_network
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.files import load_model
-from taptr_ros.model.network import TaptrNetwork
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, OPSET, graph_path, write_manifest
 from taptr_ros.runtime.onnx_backend import OnnxBackend
@@ -59,10 +59,10 @@ def export(
     config, weights = load_model(model)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])
-    network = TaptrNetwork(config, form="grid")
+    network = build_network(config, form="grid")
     load_weights(network, weights)
     folder.mkdir(parents=True, exist_ok=True)
-    write_graphs(network.prepare_for_inference(), folder)
+    write_graphs(network.prepare_for_inference(), config, folder)
     write_manifest(folder, config)
     report = compare(TorchBackend(config, weights), OnnxBackend(folder), frames, folder)
     if not report.largest_pixel_difference < TOLERANCE:
@@ -73,14 +73,14 @@ def export(
     return report
 
 
-def write_graphs(network: TaptrNetwork, folder: Path) -> None:
+def write_graphs(network: Network, config: Config, folder: Path) -> None:
     """Write the three graphs of a network in its grid form; N and M are dynamic, the image size is fixed."""
-    config = network.config
     dim, points, slots = config.hidden_dim, 3, 2
     image = torch.zeros(config.height, config.width, 3)
-    tokens = torch.zeros(sum(height * width for height, width in config.level_sizes), dim)
+    tokens = torch.zeros(config.feature_shape)
     xy = torch.full((points, 2), 0.5)
-    content, context, state = torch.zeros(points, dim), torch.zeros(points, 3, 3, dim), torch.zeros(points, 4)
+    content, state = torch.zeros(points, dim), torch.zeros(points, config.state_dim)
+    context = torch.zeros(points, 3, 3, config.context_dim)
     memory = torch.zeros(points, slots, dim)
     mask = torch.ones(points, dtype=torch.bool)
     decode_arguments = (
@@ -154,7 +154,7 @@ def follow_grid(
 class _Encode(nn.Module):
     """The graph of `encode`."""
 
-    def __init__(self, network: TaptrNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -165,7 +165,7 @@ class _Encode(nn.Module):
 class _InitQueries(nn.Module):
     """The graph of `init_queries`."""
 
-    def __init__(self, network: TaptrNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -176,7 +176,7 @@ class _InitQueries(nn.Module):
 class _Decode(nn.Module):
     """The graph of `decode`."""
 
-    def __init__(self, network: TaptrNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from taptr_ros.errors import InvalidConfigError, ModelFileError
-from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.architectures import Config, config_from_dict, config_to_dict
 
 FORMAT = "taptr_ros onnx 1"
 """Value of the manifest's `format` entry; the number changes when older readers would misread the folder."""
@@ -45,7 +45,7 @@ class ExportedModel:
     """A checked folder."""
 
     folder: Path
-    config: ModelConfig
+    config: Config
 
     def graph(self, name: str) -> Path:
         """Return the path of one of `GRAPHS`."""
@@ -57,11 +57,11 @@ def graph_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.onnx"
 
 
-def write_manifest(folder: Path, config: ModelConfig) -> None:
+def write_manifest(folder: Path, config: Config) -> None:
     """Write the manifest beside the three graphs that `folder` already holds."""
     manifest = {
         "format": FORMAT,
-        "config": json.loads(config.to_json()),
+        "config": config_to_dict(config),
         "sha256": {name: _checksum(graph_path(folder, name)) for name in GRAPHS},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -79,7 +79,7 @@ def read_manifest(folder: Path) -> ExportedModel:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise ModelFileError(f"{path} has format {manifest['format']!r}, not {FORMAT!r}; export the model again.")
-        config = ModelConfig.from_json(json.dumps(manifest["config"]))
+        config = config_from_dict(manifest["config"])
         checksums = {name: manifest["sha256"][name] for name in GRAPHS}
     except (ValueError, KeyError, TypeError, InvalidConfigError) as error:
         raise ModelFileError(f"{path} is not a readable manifest ({error}); export the model again.") from error

@@ -11,6 +11,15 @@ from taptr_ros.runtime.backend import Backend
 LUCAS_KANADE = "lucas_kanade"
 """Name of the model without weights."""
 
+TAPTR_SMALL = "taptr_small"
+"""Name of the network that comes with the package."""
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""Folder of the models that come with the package, a folder each: an exported model, and a model file for PyTorch."""
+
+MODEL_FILE = "model.safetensors"
+"""Name of the model file in such a folder."""
+
 BACKENDS = ("torch", "onnxruntime", "opencv")
 """Names that `load_backend` takes for `backend`."""
 
@@ -27,9 +36,10 @@ def load_backend(
     """Load a model.
 
     Args:
-        model: `lucas_kanade`, the path of a model file (.safetensors), or the path of an exported model's folder.
-        backend: `torch` for a model file, `onnxruntime` for an exported folder, `opencv` for Lucas-Kanade; None
-            chooses by the model.
+        model: `lucas_kanade`, the name of a model that comes with the package (`shipped_models`), the path of a model
+            file (.safetensors), or the path of an exported model's folder.
+        backend: `torch` for a model file, `onnxruntime` for an exported folder, either for a model of the package,
+            `opencv` for Lucas-Kanade; None chooses by the model, `onnxruntime` where there is a choice.
         device: cpu, cuda, cuda:INDEX, or (ONNX Runtime) tensorrt; None is cpu.
         size: input (height, width) that images are stretched to; None takes the model's own.
         threads: CPU threads; None leaves the library's choice.
@@ -44,7 +54,7 @@ def load_backend(
         raise InvalidConfigError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if threads is not None and threads < 1:
         raise InvalidConfigError(f"threads is {threads}; give a positive whole number.")
-    path = Path(model)
+    path = _find(model, backend)
     kind = "opencv" if model == LUCAS_KANADE else "onnxruntime" if path.is_dir() else "torch"
     if backend not in (None, kind):
         advice = "; make one with `taptr export`" if backend == "onnxruntime" and path.is_file() else ""
@@ -55,6 +65,18 @@ def load_backend(
     if kind == "onnxruntime":
         return _load_exported(path, device, size, threads, precision)
     return _load_model_file(path, device, size, threads, precision)
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()) if WEIGHTS.is_dir() else []
+
+
+def _find(model: str, backend: str | None) -> Path:
+    """Return the path of a model given by name or path, in the form that `backend` runs."""
+    if model not in shipped_models():
+        return Path(model)
+    return WEIGHTS / model / MODEL_FILE if backend == "torch" else WEIGHTS / model
 
 
 def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int | None, precision: str) -> Backend:

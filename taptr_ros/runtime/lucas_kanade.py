@@ -56,6 +56,7 @@ class LucasKanadeBackend:
             height=height,
             width=width,
             content_dim=0,
+            context_dim=0,
             state_dim=2,
             visible_threshold=VISIBLE_THRESHOLD,
             corner_aligned_coordinates=False,

@@ -124,8 +124,14 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
 
 
 def _run(session: onnxruntime.InferenceSession, tokens: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Run a graph on tokens that may be on a device and on inputs in main memory; returns its outputs as numpy."""
+    """Run a graph on tokens that may be on a device and on inputs in main memory; returns its outputs as numpy.
+
+    A graph lacks the inputs that its network does not use, `active` for instance if points do not attend to each other.
+    """
+    used = {argument.name for argument in session.get_inputs()}
     values = {
-        name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()
+        name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+        for name, array in inputs.items()
+        if name in used
     }
     return [output.numpy() for output in session.run_with_ort_values(None, {DECODE_INPUTS[0]: tokens, **values})]

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
-from taptr_ros.model.config import ModelConfig
+from taptr_ros.model.architectures import Config, Network, build_network
 from taptr_ros.model.decoder import DecoderInput
-from taptr_ros.model.network import TaptrNetwork
 from taptr_ros.model.rotary import rotary_phase
-from taptr_ros.model.sampling import Sampler
 from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
 from taptr_ros.runtime.images import fit_image
 
@@ -45,11 +43,11 @@ class TorchArrays:
 
 
 class TorchBackend:
-    """`Backend` that runs `TaptrNetwork`."""
+    """`Backend` that runs a network."""
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: Config,
         weights: Mapping[str, NDArray[Any]] | None = None,
         *,
         device: str = "cpu",
@@ -67,7 +65,7 @@ class TorchBackend:
         self._precision = PRECISIONS[precision]
         # The gather form computes row numbers in float32, which autocast would round.
         gathers = self._device.type == "cpu" and self._precision is torch.float32
-        network = TaptrNetwork(config, form="gather" if gathers else "grid")
+        network = build_network(config, form="gather" if gathers else "grid")
         if weights is not None:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
@@ -83,14 +81,14 @@ class TorchBackend:
         """Return empty track arrays on the device."""
         return TrackArrays(self._arrays, self._info, capacity, slots)
 
-    def encode(self, image: NDArray[np.uint8]) -> Sampler:
-        """Compute the tokens of an image, uint8 [H,W,3] RGB, ready for being sampled."""
+    def encode(self, image: NDArray[np.uint8]) -> Any:
+        """Compute the features of an image, uint8 [H,W,3] RGB, ready for being sampled."""
         fitted = fit_image(image, self._info.height, self._info.width)
         with self._inference():
-            tokens = self.network.encode(torch.from_numpy(fitted).to(self._device))
-            return self.network.features(tokens.float())
+            encoded = self.network.encode(torch.from_numpy(fitted).to(self._device))
+            return self.network.features(encoded.float())
 
-    def init_queries(self, features: Sampler, xy: NDArray[np.float32]) -> QueryArrays:
+    def init_queries(self, features: Any, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
         with self._inference():
             content, context, state = self.network.init_queries(features, self._arrays.from_numpy(xy))
@@ -98,8 +96,8 @@ class TorchBackend:
 
     def decode(
         self,
-        features: Sampler,
-        previous_features: Sampler | None,
+        features: Any,
+        previous_features: Any | None,
         tracks: TrackArrays,
         rows: int,
         slots: int,
@@ -151,7 +149,7 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
-def load_weights(network: TaptrNetwork, weights: Mapping[str, NDArray[Any]]) -> None:
+def load_weights(network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
     """Put `weights` (name to array) into the network.
 
     Raises `ModelFileError` if a name or a shape does not fit.

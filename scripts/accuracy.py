@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+
+"""Measure a model's accuracy in all the ways that docs/accuracy.md lists, beside another model on the same frames.
+
+    python scripts/accuracy.py --model taptr_small --sequences DIR --clips DIR --photos DIR --json accuracy.json
+
+Every part is left out whose folder is not given; scenes without --photos have procedural textures only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from taptr_ros.evaluation.datasets import load_dataset, resize_frame
+from taptr_ros.evaluation.evaluate import evaluate
+from taptr_ros.evaluation.metrics import METRIC_RASTER
+from taptr_ros.media.sources import open_source
+from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
+from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
+from taptr_ros.training.measure import FIRST_SEED, as_sequence
+from taptr_ros.training.scenes import Clip, SceneConfig, generate
+
+SIZE = (METRIC_RASTER, METRIC_RASTER)
+"""(height, width) of all frames."""
+
+PERIOD = 33_333_333
+"""Nanoseconds between two frames."""
+
+HIDDEN_FRAMES = 20
+"""Occlusions longer than this many frames are long."""
+
+REACH, PATIENCE = 8.0, 5
+"""A track counts as found again if it is within so many pixels of its point in one of so many frames after it."""
+
+ROUND_TRIP_FRAMES = 60
+"""Most frames of a clip that are played forwards and then backwards."""
+
+GRID = 8
+"""Points per side of the grid that is followed through clips and still pictures."""
+
+STILL_FRAMES, NOISE = 60, 2.0
+"""Length of the still stream, and the standard deviation of its noise in grey levels."""
+
+NO_CUTS = TrackerConfig(scene_cut_threshold=0.0)
+"""Tracking without looking for scene cuts."""
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parse_arguments()
+    results: dict[str, Result] = {}
+    for name in (arguments.model, arguments.baseline):
+        backend = load_backend(name, threads=arguments.threads)
+        print(f"{backend.info.model} with {backend.info.backend}")
+        results[name] = dict(measurements(backend, arguments))
+        for measurement, values in results[name].items():
+            print(f"  {measurement}: " + ", ".join(f"{key} {value:.1f}" for key, value in values.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="name, model file or exported folder")
+    parser.add_argument("--baseline", default=LUCAS_KANADE, help="what to compare with")
+    parser.add_argument("--sequences", type=Path, help="folder of sequences with ground truth")
+    parser.add_argument("--clips", type=Path, help="folder of videos")
+    parser.add_argument("--photos", help="folder of photos for the scenes' textures")
+    parser.add_argument("--scenes", type=int, default=8, help="number of scenes of each kind")
+    parser.add_argument("--threads", type=int, help="processor threads")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    return parser.parse_args()
+
+
+def measurements(backend: Backend, arguments: argparse.Namespace) -> Iterator[tuple[str, Result]]:
+    """Yield the names and results of all measurements."""
+    if arguments.sequences:
+        sequences = sorted(load_dataset(arguments.sequences), key=lambda sequence: sequence.name)
+        for group, members in itertools.groupby(sequences, key=lambda sequence: sequence.name.partition("_")[0]):
+            yield f"sequences {group}", scores(backend, members, NO_CUTS)
+    short = SceneConfig(photos=arguments.photos, points=64)
+    yield "scenes, 24 frames", scene_scores(backend, short, arguments.scenes, NO_CUTS)
+    slow = dataclasses.replace(short, frames=300, fastest=2.0)
+    clips = scenes(slow, max(arguments.scenes // 2, 1))
+    for slots in (16, 64, 256, 512):
+        config = dataclasses.replace(NO_CUTS, memory_slots=slots)
+        yield f"scenes, 300 frames, {slots} slots", scores(backend, named(clips), config)
+    yield "long occlusions", found_again(backend, clips)
+    cuts = dataclasses.replace(short, frames=48, cut_share=1.0)
+    yield "scene cuts, not looked for", scene_scores(backend, cuts, arguments.scenes, NO_CUTS)
+    yield "scene cuts, global matching", scene_scores(backend, cuts, arguments.scenes, TrackerConfig())
+    if arguments.clips:
+        yield "round trips", round_trips(backend, sorted(arguments.clips.glob("*.mp4")))
+    yield "still picture", jitter(backend, generate(dataclasses.replace(short, frames=1), FIRST_SEED).frames[0])
+
+
+def scenes(config: SceneConfig, count: int) -> list[Clip]:
+    """Generate scenes that training does not draw."""
+    return [generate(config, FIRST_SEED + 1000 + index) for index in tqdm(range(count), leave=False)]
+
+
+def named(clips: Sequence[Clip]) -> Iterator[Any]:
+    """Yield scenes as sequences."""
+    return (as_sequence(f"scene_{index}", clip) for index, clip in enumerate(clips))
+
+
+def scene_scores(backend: Backend, config: SceneConfig, count: int, tracker: TrackerConfig) -> Result:
+    """Return the metrics on generated scenes."""
+    return scores(backend, named(scenes(config, count)), tracker)
+
+
+def scores(backend: Backend, sequences: Any, tracker: TrackerConfig) -> Result:
+    """Return the metrics on sequences."""
+    mean = evaluate(backend, sequences, tracker_config=tracker)["mean"]
+    return {name: mean[name] for name in ("AJ", "delta_avg", "OA")}
+
+
+def found_again(backend: Backend, clips: Sequence[Clip]) -> Result:
+    """Return the share of points that are found again, right place and visible, after a long occlusion."""
+    cases, found = 0, 0
+    for clip in clips:
+        first = clip.visible.argmax(axis=1)
+        tracker = PointTracker(backend, dataclasses.replace(NO_CUTS, capacity=len(first)))
+        near = np.zeros(clip.visible.shape, bool)
+        for frame, image in enumerate(clip.frames):
+            starting = np.flatnonzero(first == frame)
+            if len(starting):
+                tracker.add(clip.xy[starting, frame], ids=starting + 1)
+            tracks = tracker.step(image, frame * PERIOD)
+            rows = tracks.ids.astype(np.int64) - 1
+            distance = np.linalg.norm(tracks.xy - clip.xy[rows, frame], axis=1)
+            near[rows, frame] = (distance < REACH) & tracks.visible
+        for track, frame in zip(*returns(clip.visible), strict=True):
+            seen = slice(frame, frame + PATIENCE)
+            cases += 1
+            found += bool((near[track, seen] & clip.visible[track, seen]).any())
+    return {"found again, per cent": 100.0 * found / max(cases, 1), "occlusions": cases}
+
+
+def returns(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tracks and frames in which points become visible again after a long occlusion."""
+    tracks, frames = [], []
+    for track, seen in enumerate(visible):
+        shown = np.flatnonzero(seen)
+        for before, after in itertools.pairwise(shown.tolist()):
+            if after - before > HIDDEN_FRAMES:
+                tracks.append(track)
+                frames.append(after)
+    return np.array(tracks, np.int64), np.array(frames, np.int64)
+
+
+def round_trips(backend: Backend, videos: Sequence[Path]) -> Result:
+    """Return how far points end from their start after clips are played forwards and backwards, over all clips."""
+    distances = []
+    for video in videos:
+        frames = [resize_frame(frame.image, SIZE) for frame in itertools.islice(open_source(video), ROUND_TRIP_FRAMES)]
+        start, tracks = follow(backend, [*frames, *frames[-2::-1]])
+        distances.append(np.linalg.norm(tracks[-1].xy - start, axis=1))
+    every = np.concatenate(distances)
+    return {
+        "median px": float(np.median(every)),
+        "within 4 px, per cent": float(100.0 * (every < 4.0).mean()),
+        "worst clip's median px": float(max(np.median(distance) for distance in distances)),
+    }
+
+
+def jitter(backend: Backend, picture: NDArray[np.uint8]) -> Result:
+    """Return how much points move in a picture that stands still but for its noise."""
+    rng = np.random.default_rng(0)
+    noise: Callable[[], NDArray[np.float64]] = lambda: rng.normal(0.0, NOISE, picture.shape)  # noqa: E731
+    frames = [np.clip(picture + noise(), 0, 255).astype(np.uint8) for _ in range(STILL_FRAMES)]
+    start, tracks = follow(backend, frames)
+    xy = np.stack([track.xy for track in tracks[1:]])
+    steps = np.linalg.norm(np.diff(xy, axis=0), axis=-1)
+    return {
+        "step, hundredths of a px": float(100.0 * np.median(steps)),
+        "drift at the end, hundredths of a px": float(100.0 * np.median(np.linalg.norm(xy[-1] - start, axis=-1))),
+    }
+
+
+def follow(backend: Backend, frames: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], list[Tracks]]:
+    """Follow a grid of points; returns where they start and the tracks of every frame."""
+    line = np.linspace(0.1, 0.9, GRID) * (METRIC_RASTER - 1)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    tracker = PointTracker(backend, NO_CUTS)
+    tracker.add(grid)
+    return grid, [tracker.step(frame, number * PERIOD) for number, frame in enumerate(frames)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""`taptr train`: train the small network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from taptr_ros.cli.arguments import HelpFormatter, Subparsers, requires_torch
+from taptr_ros.errors import InvalidConfigError
+
+DESCRIPTION = """\
+Train the small network as a recipe says, on synthetic scenes and, if you like, on sequences of your own. Started again,
+a run goes on from its last checkpoint. docs/training.md describes the recipe.
+
+  taptr train config/training/small.yaml --run runs/small
+  taptr train --smoke --run runs/smoke
+  torchrun --nproc-per-node 8 -m taptr_ros train recipe.yaml --run runs/large
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "train", help="train the small network", description=DESCRIPTION, formatter_class=HelpFormatter
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?", help="the recipe")
+    parser.add_argument(
+        "--run",
+        dest="folder",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for checkpoints, models, log and TensorBoard",
+    )
+    parser.add_argument("--smoke", action="store_true", help="a run of about a minute that shows whether all works")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train; with `processes` above 1 in as many processes, which run this same command."""
+    with requires_torch("Training"):
+        from taptr_ros.training import processes
+        from taptr_ros.training.config import load_training_config
+        from taptr_ros.training.loop import train
+        from taptr_ros.training.recipes import smoke_recipe
+    if arguments.smoke == (arguments.config is not None):
+        raise InvalidConfigError("Give either a recipe or --smoke; see `taptr train --help`.")
+    config = smoke_recipe() if arguments.smoke else load_training_config(arguments.config)
+    if config.processes > 1 and not processes.is_started():
+        processes.start(config.processes, processes.command_line(sys.argv[1:]))
+        return
+    state = train(config, arguments.folder)
+    if processes.rank() == 0:
+        print(f"{state.step} steps; best AJ on generated scenes {state.best_score:.1f}; models in {arguments.folder}")

@@ -1,0 +1,113 @@
+"""Feature patches of all levels round points, and the two things that CCA does with them.
+
+Sampling places on a fixed grid share their neighbours: with the similarities of a context's nine cells to a square of
+features round the point known once, the 9x9 similarities of every sampling place are a window of these nine maps.
+Whole squares of pixels are read, compared or summed, and only the results are interpolated between pixels: the cost is
+that of a local correlation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """The feature levels of B images, finest first."""
+
+    levels: Sequence[Tensor]
+    """[B*h*w, C] rows of each level: image by image, row by row."""
+    sizes: Sequence[tuple[int, int]]
+    """(height, width) of each level."""
+    image: Tensor | None = None
+    """[N] index of the image that each point is sought in; None if there is one image."""
+    gradients: Sequence[Tensor] | None = None
+    """Arrays like `levels`, to which `FusedPatches` adds the gradient."""
+
+    def centres(self, xy: Tensor) -> Tensor:
+        """Return unit coordinates [N,2] in pixels of every level, [N,L,2]; (0,0) is a level's first pixel's centre."""
+        size = torch.tensor([(width, height) for height, width in self.sizes], dtype=xy.dtype, device=xy.device)
+        return xy.unsqueeze(1) * size - 0.5
+
+
+class Patches(Protocol):
+    """What lies round N points on all levels, up to `radius` level pixels away each way; zero outside the image."""
+
+    def similarity(self, cells: Sequence[Tensor]) -> Tensor:
+        """Compare with the cells [N,K,C] of each level.
+
+        Returns the dot products [N,L,K,2*radius+1,2*radius+1] at the level pixels round the point, y before x.
+        """
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Return the sums [N, sum of C] of what lies round the points, level by level.
+
+        `weights` [N,L,2*r+1,2*r+1], y before x, with r < radius.
+        """
+
+
+class GatheredPatches:
+    """`Patches` that copies the pixels round every point: runs on every device and exports to ONNX."""
+
+    def __init__(self, features: Features, centres: Tensor, radius: int) -> None:
+        """Gather round `centres` [N,L,2], in pixels of each level; no gradient runs through them."""
+        corner = centres.detach().floor()
+        self.fraction = centres.detach() - corner
+        self.side = 2 * radius + 2
+        steps = torch.arange(self.side, dtype=corner.dtype, device=corner.device) - radius
+        x, y = corner[..., :1] + steps, corner[..., 1:] + steps
+        self.rows, inside = [], []
+        for level, (rows, (height, width)) in enumerate(zip(features.levels, features.sizes, strict=True)):
+            column, line = x[:, level].clamp(0, width - 1), y[:, level].clamp(0, height - 1)
+            index = line.unsqueeze(-1) * width + column.unsqueeze(-2)
+            index = index.long()
+            if features.image is not None:
+                index = index + (features.image * (height * width)).view(-1, 1, 1)
+            self.rows.append(F.embedding(index.flatten(1), rows))
+            inside.append((y[:, level] == line).unsqueeze(-1) & (x[:, level] == column).unsqueeze(-2))
+        self.inside = torch.stack(inside, dim=1)
+
+    def similarity(self, cells: Sequence[Tensor]) -> Tensor:
+        """See `Patches`."""
+        maps = torch.stack([torch.matmul(c, r.transpose(1, 2)) for c, r in zip(cells, self.rows, strict=True)], dim=1)
+        maps = maps.unflatten(-1, (self.side, self.side)) * self.inside.unsqueeze(2)
+        return interpolate(maps, self.fraction.unsqueeze(2))
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """See `Patches`."""
+        spread = spread_weights(weights, self.fraction)
+        border = (self.side - spread.shape[-1]) // 2
+        spread = F.pad(spread, (border, border, border, border)) * self.inside
+        by_level = spread.flatten(2).unsqueeze(2).unbind(1)
+        return torch.cat([torch.matmul(w, r).squeeze(1) for w, r in zip(by_level, self.rows, strict=True)], dim=-1)
+
+    def interpolated(self) -> list[Tensor]:
+        """Return the features themselves at the level pixels round the points, [N,2*radius+1,2*radius+1,C] each."""
+        inside = self.inside.unsqueeze(-1)
+        sampled = []
+        for level, rows in enumerate(self.rows):
+            pixels = rows.unflatten(1, (self.side, self.side)) * inside[:, level]
+            x, y = self.fraction[:, level, :, None, None, None].unbind(1)
+            lines = pixels[:, :, :-1] * (1.0 - x) + pixels[:, :, 1:] * x
+            sampled.append(lines[:, :-1] * (1.0 - y) + lines[:, 1:] * y)
+        return sampled
+
+
+def interpolate(maps: Tensor, fraction: Tensor) -> Tensor:
+    """Interpolate maps [...,S,S] between pixels at `fraction` [...,2] (x, y), giving [...,S-1,S-1]."""
+    x, y = fraction[..., None, None].unbind(-3)
+    lines = maps[..., :-1] * (1.0 - x) + maps[..., 1:] * x
+    return lines[..., :-1, :] * (1.0 - y) + lines[..., 1:, :] * y
+
+
+def spread_weights(weights: Tensor, fraction: Tensor) -> Tensor:
+    """Spread weights [...,S,S] of places between pixels to the pixels, [...,S+1,S+1]: `interpolate` transposed."""
+    x, y = fraction[..., None, None].unbind(-3)
+    columns = F.pad(weights * (1.0 - x), (0, 1)) + F.pad(weights * x, (1, 0))
+    return F.pad(columns * (1.0 - y), (0, 0, 0, 1)) + F.pad(columns * y, (0, 0, 1, 0))

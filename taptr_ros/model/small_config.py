@@ -1,0 +1,112 @@
+"""The configuration of the small network, free of PyTorch so that every backend can read it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from taptr_ros.errors import InvalidConfigError
+
+LEVEL_STRIDES = (2, 8, 16)
+"""Input pixels per pixel of each feature level, finest first."""
+
+HISTORY = 3
+"""Past displacements that a track carries beside its position."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallConfig:
+    """Shape of one `SmallNetwork`: TAPTRv3 for processors without a GPU.
+
+    Raises `InvalidConfigError` if a value is out of range or two contradict each other.
+    """
+
+    name: str = "taptr_small"
+    """Name under which the model reports itself."""
+    stem_channels: int = 24
+    """Channels of the first convolution's output, stride 2."""
+    stage_channels: tuple[int, int, int] = (32, 96, 128)
+    """Channels of the residual stages, strides 4, 8 and 16."""
+    stage_blocks: tuple[int, int, int] = (1, 1, 1)
+    """Residual blocks of each stage."""
+    level_channels: tuple[int, int, int] = (32, 64, 64)
+    """Channels of the feature levels, strides 2, 8 and 16."""
+    hidden_dim: int = 128
+    """Channels D of content features and memory slots."""
+    heads: int = 4
+    """Attention heads of VLTA; each has hidden_dim / heads channels."""
+    decoder_layers: int = 3
+    """Layers that refine a point in one frame."""
+    temporal_layers: int = 1
+    """Decoder layers, counted from the first, that attend to the memory: each reads all of it, which is what most of
+    the time goes into when the memory is long."""
+    feedforward_dim: int = 256
+    """Hidden width of the feed-forward blocks."""
+    grid_radius: int = 2
+    """CCA samples a grid of (2 * grid_radius + 1) squared places round the point, 1 level pixel apart."""
+    similarity_channels: int = 16
+    """Channels that the 81 similarities of a sampling place are embedded in."""
+    similarity_summary: int = 8
+    """Channels per sampling place that go into the content feature."""
+    height: int = 256
+    """Input height in pixels; images are stretched to it."""
+    width: int = 256
+    """Input width in pixels; images are stretched to it."""
+    visible_threshold: float = 0.5
+    """Visibility probability above which a point counts as visible."""
+
+    # What other architectures let their configuration choose.
+    corner_aligned_coordinates: ClassVar[bool] = False
+    self_attention: ClassVar[bool] = False
+    starting_queries_join_decoder: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                # JSON and YAML have no tuples.
+                object.__setattr__(self, field.name, tuple(value))
+                value = tuple(value)
+            numbers = value if isinstance(value, tuple) else (value,)
+            wrong_length = isinstance(value, tuple) != field.type.startswith("tuple") or len(numbers) not in (1, 3)
+            if "int" in field.type and (wrong_length or not all(_is_positive(number) for number in numbers)):
+                raise InvalidConfigError(f"{field.name} is {value!r}; give positive whole numbers ({field.type}).")
+        if self.hidden_dim % self.heads or self.hidden_dim % 2:
+            raise InvalidConfigError(
+                f"hidden_dim {self.hidden_dim} must be even and a multiple of heads ({self.heads}); change one of them."
+            )
+        if self.height % LEVEL_STRIDES[-1] or self.width % LEVEL_STRIDES[-1]:
+            raise InvalidConfigError(
+                f"The input size {self.height}x{self.width} must be a multiple of {LEVEL_STRIDES[-1]} both ways."
+            )
+        if self.temporal_layers > self.decoder_layers:
+            raise InvalidConfigError(
+                f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
+            )
+        if not 0.0 < self.visible_threshold < 1.0:
+            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
+
+    @property
+    def context_dim(self) -> int:
+        """Channels of a context cell: those of all levels."""
+        return sum(self.level_channels)
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers that a track carries from frame to frame: its position and its last displacements."""
+        return 2 + 2 * HISTORY
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the feature levels at the configured input size, finest first."""
+        return tuple((self.height // stride, self.width // stride) for stride in LEVEL_STRIDES)
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of what `encode` returns: the levels' pixels and their channels, flattened."""
+        sizes = zip(self.level_sizes, self.level_channels, strict=True)
+        return (sum(height * width * channels for (height, width), channels in sizes),)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

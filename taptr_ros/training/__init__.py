@@ -1,0 +1,1 @@
+"""Training: synthetic scenes, losses, and the loop."""

@@ -1,0 +1,122 @@
+"""Clips on disk: a pool that generator processes fill and refresh while training draws from it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import multiprocessing.sharedctypes
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from taptr_ros.errors import DatasetError
+from taptr_ros.training.scenes import Clip, SceneConfig, generate
+
+SUFFIX = ".clip.npz"
+
+PAUSE = 2.0
+"""Seconds between two looks of an idle generator at what training has drawn."""
+
+
+def save_clip(path: Path, clip: Clip) -> None:
+    """Write a clip, uncompressed, so that no reader ever sees half of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with unfinished.open("wb") as file:
+        np.savez(file, frames=clip.frames, xy=clip.xy, visible=clip.visible)
+    unfinished.replace(path)
+
+
+def load_clip(path: Path) -> Clip:
+    """Read what `save_clip` wrote."""
+    with np.load(path) as file:
+        return Clip(frames=file["frames"], xy=file["xy"], visible=file["visible"])
+
+
+def pool_files(folder: Path) -> list[Path]:
+    """Return the clips in a pool, by name: that is, oldest seed first."""
+    return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX))
+
+
+class Generators:
+    """Processes that keep a pool full and replace its oldest clips as they are used up.
+
+    They end with the process that started them.
+    """
+
+    def __init__(self, folder: Path, scenes: Sequence[SceneConfig], *, processes: int, clips: int, uses: float) -> None:
+        """Start `processes` of them.
+
+        Args:
+            folder: the pool.
+            scenes: clip number i is made by `scenes[i % len(scenes)]` with the seed i.
+            processes: how many.
+            clips: the size of the pool.
+            uses: how often a clip is drawn, on average, before it is replaced.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(f".*{SUFFIX}.*"):
+            unfinished.unlink()
+        context = multiprocessing.get_context("fork")
+        self._drawn = context.Value("q", 0)
+        first = 1 + max((int(path.name.partition(".")[0]) for path in pool_files(folder)), default=-1)
+        self._processes = [
+            context.Process(
+                target=_fill,
+                args=(folder, tuple(scenes), range(first + index, 1 << 62, processes), clips, uses, self._drawn),
+                daemon=True,
+            )
+            for index in range(processes)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def count(self, clips: int) -> None:
+        """Note that `clips` more have been drawn."""
+        with self._drawn.get_lock():
+            self._drawn.value += clips
+
+    def check(self) -> None:
+        """Raise `DatasetError` if a generator has ended."""
+        if not all(process.is_alive() for process in self._processes):
+            raise DatasetError("A scene generator failed; its error is above.")
+
+    def stop(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+
+def _fill(
+    folder: Path,
+    scenes: tuple[SceneConfig, ...],
+    seeds: range,
+    clips: int,
+    uses: float,
+    drawn: multiprocessing.sharedctypes.Synchronized[int],
+) -> None:
+    """Generate clips for ever: until the pool is full, and then one for every `uses` clips drawn."""
+    cv2.setNumThreads(1)
+    parent = os.getppid()
+    made = 0
+    for seed in seeds:
+        while True:
+            if os.getppid() != parent:
+                return
+            missing = clips - len(pool_files(folder))
+            # Every process answers for its share of what has been drawn.
+            if missing > 0 or made < drawn.value / uses / (seeds.step or 1):
+                break
+            time.sleep(PAUSE)
+        save_clip(folder / f"{seed:012d}{SUFFIX}", generate(scenes[seed % len(scenes)], seed))
+        if missing <= 0:
+            made += 1
+            for oldest in itertools.islice(pool_files(folder), 1 - missing):
+                # Another process may have been faster.
+                with contextlib.suppress(FileNotFoundError):
+                    oldest.unlink()

@@ -1,0 +1,24 @@
+"""What a generator returns: frames and the true tracks of points in them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """T frames of H x W pixels with N tracks. All positions are ROS pixels: (0,0) is the centre of the top-left pixel.
+
+    A track belongs to one point of one surface. Every point is visible in at least one frame.
+    """
+
+    frames: NDArray[np.uint8]
+    """[T,H,W,3] RGB."""
+    xy: NDArray[np.float32]
+    """[N,T,2] position in every frame, finite also where the point is hidden or outside the image; positions further
+    outside than `tracks.FAR` image sizes are clipped to that. With motion blur: the position at mid-exposure."""
+    visible: NDArray[np.bool_]
+    """[N,T] inside the image and not hidden by anything nearer. Hidden by an edge: covered by more than half."""

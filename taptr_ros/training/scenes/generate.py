@@ -1,0 +1,63 @@
+"""From a configuration and a seed to a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptr_ros.training.scenes.choice import choose_points
+from taptr_ros.training.scenes.clip import Clip
+from taptr_ros.training.scenes.config import SceneConfig
+from taptr_ros.training.scenes.imaging import film
+from taptr_ros.training.scenes.layered import layered_scene
+from taptr_ros.training.scenes.spatial import spatial_scene
+from taptr_ros.training.scenes.world import LayeredWorld, World
+
+Whole = NDArray[np.int64]
+
+
+def generate(config: SceneConfig, seed: int) -> Clip:
+    """Return the clip with this seed: the same one on every call and, with one OpenCV version, on every machine."""
+    rng = np.random.default_rng(seed)
+    times, shown = _edit(rng, config)
+    shutter = float(rng.uniform(0.3, 1.0)) if rng.random() < config.motion_blur_share else 0.0
+    worlds = [_world(rng, config, times[number], shutter) for number in range(len(times))]
+    painted = [worlds[number].paint(frame) for frame, number in enumerate(shown)]
+    frames = np.stack(painted)
+    xy: list[NDArray[np.float32]] = []
+    visible: list[NDArray[np.bool_]] = []
+    for number, world in enumerate(worlds):
+        own = shown == number
+        # Each scene gets points in proportion to its share of the frames.
+        wanted = round(config.points * int((shown <= number).sum()) / len(shown)) - sum(len(part) for part in xy)
+        positions, seen = world.track(*choose_points(rng, world, frames, wanted, np.flatnonzero(own)))
+        xy.append(positions.astype(np.float32))
+        visible.append(seen & own)
+    return Clip(film(rng, config, painted), np.concatenate(xy), np.concatenate(visible))
+
+
+def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.float64], shutter: float) -> World:
+    if config.kind == "simulated":
+        from taptr_ros.training.scenes.simulated import simulated_world
+
+        return simulated_world(rng, config, times, shutter)
+    compose = spatial_scene if config.kind == "spatial" else layered_scene
+    return LayeredWorld(compose(rng, config, times), shutter)
+
+
+def _edit(rng: np.random.Generator, config: SceneConfig) -> tuple[list[NDArray[np.float64]], Whole]:
+    """Return, for every scene of the clip, the time of each frame [T]; and which scene each frame shows [T]."""
+    frames = np.arange(config.frames)
+    time = frames.astype(np.float64)
+    if config.frames < 3 or rng.random() >= config.cut_share:
+        return [time], np.zeros(config.frames, np.int64)
+    first, second = np.sort(rng.choice(np.arange(1, config.frames), 2, replace=False))
+    style = rng.integers(3)
+    if style == 0:
+        # Another view of the same scene, which went on unseen in between.
+        return [time + (frames >= first) * float(rng.integers(10, 60))], np.zeros(config.frames, np.int64)
+    if style == 1:
+        # Another scene.
+        return [time, time], (frames >= first).astype(np.int64)
+    # Another scene for a while.
+    return [time, time], ((frames >= first) & (frames < second)).astype(np.int64)

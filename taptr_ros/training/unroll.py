@@ -1,0 +1,123 @@
+"""The network over whole clips, frame by frame as the tracker runs it, with gradients."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from taptr_ros.model.decoder import DecoderInput
+from taptr_ros.model.patches import Features, GatheredPatches
+from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.small_network import SmallNetwork
+from taptr_ros.training.batches import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Unrolled:
+    """What the network made of a batch of B clips of T frames with N points each."""
+
+    positions: Tensor
+    """[T-1,layers,B,N,2] unit coordinates in the frames after the first, after every decoder layer."""
+    visibility_logits: Tensor
+    """[T-1,layers,B,N]."""
+    levels: list[Tensor]
+    """[T,B,h*w,C] features of each level, finest first."""
+    queries: list[Tensor]
+    """[B,N,C] features of each level at the query points."""
+    sizes: list[tuple[int, int]]
+    """(height, width) of each level."""
+    backward: Callable[[Tensor], None]
+    """Computes the gradients of a loss of the above."""
+
+
+def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) -> Unrolled:
+    """Track the points of a batch from their true places in the first frame on.
+
+    Gradients run through time by way of the memory; positions are handed on without. `fused` reads features with
+    `taptr_ros.training.fused_patches`, on a processor only.
+    """
+    frames, clips, points = batch.visible.shape
+    images = batch.images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        maps = network.encoder(images)
+    sizes = [(level.shape[2], level.shape[3]) for level in maps]
+    encoded = [level.float().permute(0, 2, 3, 1).reshape(frames, -1, level.shape[1]) for level in maps]
+    # The tracks' graph ends at these leaves. What reads them a hundred times adds to one gradient, which then goes
+    # through the encoder once.
+    leaves = [level.detach().requires_grad_() for level in encoded]
+    for leaf in leaves:
+        leaf.grad = torch.zeros_like(leaf)
+    by_frame = _features_by_frame(leaves, sizes, clips, points, fused=fused)
+    network.patches_at = GatheredPatches
+    if fused:
+        from taptr_ros.training.fused_patches import FusedPatches
+
+        network.patches_at = FusedPatches
+
+    start = Features([leaf[0] for leaf in leaves], sizes, by_frame[0].image)
+    content, context, state = network.init_queries(start, batch.xy[0].flatten(0, 1))
+    centre = context[:, 1, 1].view(clips, points, -1).split(network.config.level_channels, dim=-1)
+    keys, values = [_rotated(content, 0)], [content]
+    weights = [torch.ones_like(content[:, 0])]
+    moving = torch.ones_like(content[:, 0], dtype=torch.bool)
+    positions, logits = [], []
+    for frame in range(1, frames):
+        tracks = DecoderInput(
+            content=content,
+            context=context,
+            state=state,
+            keys=torch.stack(keys, dim=1),
+            values=torch.stack(values, dim=1),
+            weights=torch.stack(weights, dim=1),
+            phase=_phase(frame, content),
+            updated=moving,
+        )
+        output = network.decode(by_frame[frame], tracks)
+        state = output.state
+        positions.append(output.positions)
+        logits.append(output.visibility_logits)
+        keys.append(_rotated(output.content, frame))
+        values.append(output.content)
+        # Like the tracker, which never writes a slot of weight 0.
+        weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
+
+    def backward(loss: Tensor) -> None:
+        loss.backward()
+        torch.autograd.backward(encoded, [leaf.grad for leaf in leaves])
+
+    return Unrolled(
+        positions=torch.stack(positions).unflatten(2, (clips, points)),
+        visibility_logits=torch.stack(logits).unflatten(2, (clips, points)),
+        levels=[leaf.unflatten(1, (clips, -1)) for leaf in leaves],
+        queries=list(centre),
+        sizes=sizes,
+        backward=backward,
+    )
+
+
+def _features_by_frame(
+    leaves: list[Tensor], sizes: list[tuple[int, int]], clips: int, points: int, *, fused: bool
+) -> list[Features]:
+    """Return the features of all clips in every frame, from levels [T,B*h*w,C]."""
+    image = torch.arange(clips, device=leaves[0].device).repeat_interleave(points)
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    if fused:
+        return [
+            Features([leaf.detach()[frame] for leaf in leaves], sizes, image, [part[frame] for part in gradients])
+            for frame in range(len(leaves[0]))
+        ]
+    return [Features(list(levels), sizes, image) for levels in zip(*(leaf.unbind(0) for leaf in leaves), strict=True)]
+
+
+def _phase(frame: int, like: Tensor) -> Tensor:
+    return torch.as_tensor(rotary_phase(frame, like.shape[1]), dtype=like.dtype, device=like.device)
+
+
+def _rotated(content: Tensor, frame: int) -> Tensor:
+    """Rotate contents [N,D] by minus a frame number, de-interleaved, as the tracker's memory holds them."""
+    cos, sin = _phase(frame, content)
+    even, odd = content[:, 0::2], content[:, 1::2]
+    return torch.cat((even * cos + odd * sin, odd * cos - even * sin), dim=-1)

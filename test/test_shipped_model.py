@@ -1,0 +1,54 @@
+"""The weights that come with the package: loaded by name, small, equal in both backends, and good enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is one side of the comparison")
+pytest.importorskip("yaml", reason="training scenes come with the `training` extra")
+
+from taptr_ros.cli import main  # noqa: E402
+from taptr_ros.runtime.export import compare  # noqa: E402
+from taptr_ros.runtime.loading import WEIGHTS, load_backend, shipped_models  # noqa: E402
+from taptr_ros.training.config import EvaluationConfig  # noqa: E402
+from taptr_ros.training.measure import EvaluationScenes  # noqa: E402
+from taptr_ros.training.scenes import SceneConfig, generate  # noqa: E402
+
+NAME = "taptr_small"
+FLOOR = {"AJ": 45.0, "delta_avg": 58.0, "OA": 80.0}
+"""Scores on scenes with procedural textures that the weights must reach; they are well above."""
+
+
+def test_model_is_found_by_name_and_small() -> None:
+    assert shipped_models() == [NAME]
+    assert load_backend(NAME).info.backend == "onnxruntime"
+    assert load_backend(NAME, "torch").info.backend == "torch"
+    assert load_backend(NAME).info.model == NAME
+    assert sum(path.stat().st_size for path in (WEIGHTS / NAME).iterdir()) < 20e6
+
+
+def test_graphs_equal_pytorch_on_fresh_scenes() -> None:
+    frames = generate(SceneConfig(frames=8), seed=5).frames
+    report = compare(load_backend(NAME, "torch"), load_backend(NAME), list(frames), WEIGHTS)
+    assert report.largest_pixel_difference < 0.01
+    assert report.largest_visibility_difference < 1e-3
+
+
+def test_accuracy_on_fresh_scenes() -> None:
+    scenes = EvaluationScenes(EvaluationConfig(scenes=SceneConfig(points=32), clips=3))
+    scores = scenes.scores(load_backend(NAME))
+    assert {name: score for name, score in scores.items() if score < FLOOR[name]} == {}
+
+
+def test_command_line_takes_the_name(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
+    arguments = ["--threads", "1", "--seconds", "0.01", "--points", "1", "--memory", "1", "--sizes", "256x256"]
+    assert main(["bench", "--model", NAME, *arguments, "--json", f"{tmp_path}/bench.json"]) == 0
+    assert NAME in capsys.readouterr().out
+
+
+def test_positions_are_finite_on_a_black_image() -> None:
+    backend = load_backend(NAME)
+    features = backend.encode(np.zeros((48, 64, 3), np.uint8))
+    query = backend.init_queries(features, np.array([[0.5, 0.5], [0.0, 1.0]], np.float32))
+    assert all(np.isfinite(part).all() for part in (query.content, query.context, query.state))

@@ -1,0 +1,61 @@
+"""Losses against cases worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch")
+
+from taptr_ros.training.losses import (  # noqa: E402
+    POSITION_UNIT,
+    TEMPERATURE,
+    contrastive_loss,
+    position_loss,
+    visibility_loss,
+)
+
+
+def test_position_loss_of_one_point() -> None:
+    """One frame, two layers, 3-4-5 triangles: 5 px off in the first layer, 10 px in the last, discount 0.5."""
+    true = torch.tensor([20.0, 30.0]).view(1, 1, 1, 2)
+    positions = torch.tensor([[23.0, 34.0], [26.0, 38.0]]).view(1, 2, 1, 1, 2)
+    visible = torch.ones(1, 1, 1, dtype=torch.bool)
+    loss = position_loss(positions, true, visible, 64, hidden_weight=0.2, discount=0.5)
+    assert loss.item() == pytest.approx((0.5 * 5.0 + 10.0) / POSITION_UNIT, abs=1e-3)
+
+
+def test_position_loss_weighs_hidden_points_and_leaves_out_distant_ones() -> None:
+    true = torch.tensor([[8.0, 8.0], [9.0, 9.0], [500.0, 8.0]]).view(1, 1, 3, 2)
+    positions = (true + torch.tensor([[4.0, 0.0], [0.0, 8.0], [100.0, 0.0]]).view(1, 1, 3, 2)).unsqueeze(1)
+    visible = torch.tensor([True, False, False]).view(1, 1, 3)
+    loss = position_loss(positions, true, visible, 64, hidden_weight=0.25, discount=1.0)
+    assert loss.item() == pytest.approx((1.0 * 4.0 + 0.25 * 8.0) / 1.25 / POSITION_UNIT, abs=1e-3)
+    perfect = position_loss(true.unsqueeze(1), true, visible, 64, hidden_weight=0.25, discount=1.0)
+    assert perfect.item() < 0.01
+
+
+def test_visibility_loss() -> None:
+    """Logits 0 cost log 2; a logit of 2 costs log(1 + e^-2) where visible and log(1 + e^2) where not."""
+    logits = torch.tensor([[0.0, 0.0], [2.0, 2.0]]).view(1, 2, 1, 2)
+    visible = torch.tensor([True, False]).view(1, 1, 2)
+    loss = visibility_loss(logits, visible, hidden_weight=3.0, discount=0.5)
+    last = (math.log1p(math.exp(-2.0)) + 3.0 * math.log1p(math.exp(2.0))) / 4
+    assert loss.item() == pytest.approx(0.5 * math.log(2.0) + last, abs=1e-5)
+
+
+def test_contrastive_loss_of_a_place_on_a_pixel() -> None:
+    """A level of 2x2 pixels, one of which equals the query and the others are orthogonal to it."""
+    level = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).view(1, 1, 4, 2)
+    query = torch.tensor([1.0, 0.0]).view(1, 1, 2)
+    visible = torch.ones(1, 1, 1, dtype=torch.bool)
+    logit = 1.0 / TEMPERATURE
+    everywhere = math.log(math.exp(logit) + 3.0)
+    upper_right = torch.tensor([0.7495, 0.25]).view(1, 1, 1, 2)
+    loss = contrastive_loss(query, level, upper_right, visible, (2, 2))
+    assert loss.item() == pytest.approx(everywhere - 0.999 * logit, abs=1e-3)
+    centre = torch.tensor([0.5, 0.5]).view(1, 1, 1, 2)
+    loss = contrastive_loss(query, level, centre, visible, (2, 2))
+    assert loss.item() == pytest.approx(everywhere - 0.25 * logit, abs=1e-3)
+    assert contrastive_loss(query, level, centre, ~visible, (2, 2)).item() == 0.0
