@@ -50,6 +50,7 @@ from taptr_ros.media.track_messages import tracks_of
 from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
 
 FRAMES = 25
+LUCAS_KANADE = ["--model", "lucas_kanade"]
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_demo_tracks_records_draws_and_reports(tmp_path: Path, capfd: pytest.Cap
     # A cut in the middle: another grid is asked for.
     images = write_folder(tmp_path / "images", [*scene, *(255 - image[::-1, ::-1] for image in scene)])
     out = tmp_path / "out"
-    assert main(["demo", "--source", str(images), "--grid", "3", "--out", str(out)]) == 0
+    assert main(["demo", *LUCAS_KANADE, "--source", str(images), "--grid", "3", "--out", str(out)]) == 0
     printed = capfd.readouterr().out
     assert "3x3 points, model lucas_kanade" in printed
     assert "grids      2:" in printed
@@ -208,7 +209,7 @@ def test_demo_takes_a_bag_of_compressed_images_and_ends_in_time(
     messages = [compressed_message(index, image) for index, image in enumerate(moving_scene(100))]
     bag = write_bag(tmp_path / "bag", {"/camera/image/compressed": messages})
     out = tmp_path / "out"
-    assert main(["demo", "--source", str(bag), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0
+    assert main(["demo", *LUCAS_KANADE, "--source", str(bag), "--grid", "3", "--out", str(out), "--seconds", "1"]) == 0
     assert "tracked" in capfd.readouterr().out
     published = BagReader(out / "bag").topics["/taptr_demo/image"]
     assert published.kind == "sensor_msgs/msg/CompressedImage"

@@ -66,7 +66,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--source", metavar="SOURCE", help="video, folder, bag or camera number (default: the clip)")
     add_topic_argument(parser)
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
-    parser.add_argument("--grid", type=grid_side, default=12, metavar="N", help="N x N points")
+    parser.add_argument("--grid", type=grid_side, default=8, metavar="N", help="N x N points")
     parser.add_argument("--out", type=Path, default=Path("taptr_demo"), metavar="FOLDER", help="folder for the results")
     add_model_arguments(parser, default=TAPTR_SMALL)
 
