@@ -378,6 +378,8 @@ def test_process_ends_with_130_on_an_interrupt(tmp_path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
+        # A shell that runs the tests in the background makes them, and all they start, ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         deadline = time.monotonic() + 30
         while not (overlay.exists() and overlay.stat().st_size) and time.monotonic() < deadline:
