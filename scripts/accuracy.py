@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-
-"""Measure a model's accuracy in all the ways that docs/accuracy.md lists, beside another model on the same frames.
+"""Measure a model beside another on the same frames: sequences, scenes, occlusions, cuts, round trips, jitter.
 
     python scripts/accuracy.py --model taptr_small --sequences DIR --clips DIR --photos DIR --json accuracy.json
 

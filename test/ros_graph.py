@@ -5,6 +5,7 @@ Waits are long, so that slow machines pass, and end as soon as what they wait fo
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cv2
+import rclpy
 from geometry_msgs.msg import PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
@@ -38,6 +40,15 @@ TIMEOUT = 60.0
 _namespaces = itertools.count()
 
 FRAME_ID = "camera_optical_frame"
+
+
+@contextlib.contextmanager
+def ros_context() -> Iterator[Context]:
+    """Start ROS in this process and end it with the `with` block."""
+    context = Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.try_shutdown(context=context)
 
 
 class Spinner:

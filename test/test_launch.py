@@ -59,6 +59,12 @@ def test_every_argument_is_declared_and_described() -> None:
         assert text(keywords["description"]).endswith(".")
 
 
+def test_every_argument_is_used() -> None:
+    functions = [node for node in ast.parse(LAUNCH_FILE.read_text()).body if isinstance(node, ast.FunctionDef)]
+    nodes = [node for function in functions for node in ast.walk(function)]
+    assert {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)} >= ARGUMENTS
+
+
 def test_arguments_that_are_parameters_have_their_type() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from taptr_ros.nodes.configs import NodeConfig

@@ -20,7 +20,6 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
-import rclpy
 from media_files import (
     FIRST_STAMP,
     HEIGHT,
@@ -32,9 +31,8 @@ from media_files import (
     write_bag,
     write_folder,
 )
-from rclpy.context import Context
 from rclpy.node import Node
-from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, wait_until
+from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, ros_context, wait_until
 from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -56,14 +54,12 @@ LUCAS_KANADE = ["--model", "lucas_kanade"]
 @pytest.fixture
 def node() -> Iterator[Node]:
     """A node of this process, in a namespace of its own."""
-    context = Context()
-    rclpy.init(context=context)
-    node = Node("listener", context=context, namespace=new_namespace())
-    spinner = Spinner(node, context)
-    yield node
-    spinner.stop()
-    node.destroy_node()
-    rclpy.try_shutdown(context=context)
+    with ros_context() as context:
+        node = Node("listener", context=context, namespace=new_namespace())
+        spinner = Spinner(node, context)
+        yield node
+        spinner.stop()
+        node.destroy_node()
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
@@ -24,6 +23,7 @@ from ros_graph import (
     header,
     nanoseconds,
     new_namespace,
+    ros_context,
 )
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from streams import HEIGHT, WIDTH, stamp, true_position, view
@@ -42,10 +42,8 @@ RELIABLE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 @pytest.fixture(scope="module")
 def context() -> Iterator[Context]:
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.try_shutdown(context=context)
+    with ros_context() as context:
+        yield context
 
 
 class Running:

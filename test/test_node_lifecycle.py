@@ -12,10 +12,9 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
-import rclpy
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
-from ros_graph import Client, Spinner, new_namespace
+from ros_graph import Client, Spinner, new_namespace, ros_context
 
 from taptr_ros.nodes.tracker_node import TrackerNode
 
@@ -24,10 +23,8 @@ POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
 
 @pytest.fixture
 def context() -> Iterator[Context]:
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.try_shutdown(context=context)
+    with ros_context() as context:
+        yield context
 
 
 def worker_count() -> int:

@@ -14,9 +14,8 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
-import rclpy
 from rclpy.context import Context
-from ros_graph import FRAME_ID, TIMEOUT, Client, nanoseconds, new_namespace, until_timeout
+from ros_graph import FRAME_ID, TIMEOUT, Client, nanoseconds, new_namespace, ros_context, until_timeout
 from streams import stamp, true_position, view
 
 from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE
@@ -26,10 +25,8 @@ POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
 
 @pytest.fixture
 def context() -> Iterator[Context]:
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.try_shutdown(context=context)
+    with ros_context() as context:
+        yield context
 
 
 @pytest.fixture

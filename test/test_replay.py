@@ -161,15 +161,12 @@ def test_a_video_is_not_a_bag(tmp_path: Path, capfd: Any) -> None:
 def client(request: pytest.FixtureRequest) -> Any:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
-    import rclpy
-    from ros_graph import Client, new_namespace
+    from ros_graph import Client, new_namespace, ros_context
 
-    context = rclpy.context.Context()
-    rclpy.init(context=context)
-    client = Client(context, new_namespace(), compressed=getattr(request, "param", False))
-    yield client
-    client.close()
-    rclpy.try_shutdown(context=context)
+    with ros_context() as context:
+        client = Client(context, new_namespace(), compressed=getattr(request, "param", False))
+        yield client
+        client.close()
 
 
 def publish(bag: Path, namespace: str, *options: str) -> subprocess.Popen[str]:

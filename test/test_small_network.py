@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network is written in PyTorch")
 
 import streams  # noqa: E402
+from tiny_network import tiny_small_config  # noqa: E402
 
 from taptr_ros.errors import InvalidConfigError  # noqa: E402
 from taptr_ros.model.architectures import config_from_json, config_to_json  # noqa: E402
@@ -24,18 +25,7 @@ from taptr_ros.tracking.tracker import PointTracker  # noqa: E402
 from taptr_ros.training.batches import Batch  # noqa: E402
 from taptr_ros.training.unroll import unroll  # noqa: E402
 
-TINY = SmallConfig(
-    name="tiny",
-    stem_channels=8,
-    stage_channels=(8, 16, 16),
-    stage_blocks=(1, 1, 1),
-    level_channels=(8, 8, 16),
-    hidden_dim=32,
-    decoder_layers=2,
-    feedforward_dim=32,
-    height=64,
-    width=96,
-)
+TINY = tiny_small_config()
 
 
 def tiny_network(config: SmallConfig = TINY) -> SmallNetwork:

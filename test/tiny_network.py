@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.network import TaptrNetwork
+from taptr_ros.model.small_config import SmallConfig
 
 SIZE = (64, 96)
 """Input (height, width)."""
@@ -46,3 +47,20 @@ def tiny_weights(config: ModelConfig) -> dict[str, NDArray[np.float32]]:
             value = noise * np.sqrt(3.0 / np.prod(shape[1:]))
         weights[name] = value.astype(np.float32)
     return weights
+
+
+def tiny_small_config(**changes: Any) -> SmallConfig:
+    """Return a configuration of the small network with few channels."""
+    defaults: dict[str, Any] = {
+        "name": "tiny",
+        "stem_channels": 8,
+        "stage_channels": (8, 16, 16),
+        "stage_blocks": (1, 1, 1),
+        "level_channels": (8, 8, 16),
+        "hidden_dim": 32,
+        "decoder_layers": 2,
+        "feedforward_dim": 32,
+        "height": SIZE[0],
+        "width": SIZE[1],
+    }
+    return SmallConfig(**{**defaults, **changes})

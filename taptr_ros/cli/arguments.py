@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -159,27 +160,25 @@ def tracker_config(arguments: argparse.Namespace) -> TrackerConfig:
     return TrackerConfig(memory_slots=arguments.memory, support=arguments.support)
 
 
-@contextlib.contextmanager
-def requires_torch(purpose: str) -> Iterator[None]:
+def requires_torch(purpose: str) -> AbstractContextManager[None]:
     """Turn a failing import of PyTorch or a package that comes with it into `BackendUnavailableError`."""
-    try:
-        yield
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"{purpose} needs PyTorch ({error}); run pip install 'taptr_ros[torch]'."
-        ) from error
+    return _requires(f"{purpose} needs PyTorch", "run pip install 'taptr_ros[torch]'")
+
+
+def requires_ros(purpose: str) -> AbstractContextManager[None]:
+    """Turn a failing import of ROS or of this package's interfaces into `BackendUnavailableError`."""
+    return _requires(
+        f"{purpose} needs ROS 2",
+        "source a ROS 2 installation, or install the wheels listed in requirements-ros-kilted.txt",
+    )
 
 
 @contextlib.contextmanager
-def requires_ros(purpose: str) -> Iterator[None]:
-    """Turn a failing import of ROS or of this package's interfaces into `BackendUnavailableError`."""
+def _requires(need: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise BackendUnavailableError(
-            f"{purpose} needs ROS 2 ({error}); source a ROS 2 installation, or install the wheels listed in "
-            "requirements-ros-kilted.txt."
-        ) from error
+        raise BackendUnavailableError(f"{need} ({error}); {remedy}.") from error
 
 
 def _is_natural(text: str) -> bool:

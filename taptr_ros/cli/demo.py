@@ -22,7 +22,7 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.errors import SourceError
 from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import NANOSECONDS
+from taptr_ros.media.frames import NANOSECONDS, nanoseconds
 from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import grid_points
 from taptr_ros.media.sources import open_source
@@ -141,7 +141,6 @@ class _GridKeeper:
     def look_at(self, tracks: Any) -> None:
         """Take the tracks in one image."""
         from taptr_ros.msg import QueryPoint, QueryPoints
-        from taptr_ros.nodes.shared_tracker import nanoseconds
 
         self.newest = time.monotonic()
         self.first = self.first or self.newest

@@ -21,6 +21,7 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.table import format_table
+from taptr_ros.media.frames import nanoseconds
 from taptr_ros.media.moving_pattern import spread_points, write_pattern
 from taptr_ros.runtime.loading import LUCAS_KANADE
 
@@ -113,7 +114,6 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
     from taptr_ros.nodes.live_run import START_TIME
-    from taptr_ros.nodes.shared_tracker import nanoseconds
     from taptr_ros.srv import AddPoints
 
     height, width = arguments.image_size
@@ -133,12 +133,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
 
     node = watcher.node
     node.create_subscription(CameraInfo, "camera_info", lambda info: sent.add(nanoseconds(info.header.stamp)), deep)
-    node.create_subscription(
-        TrackedPoints,
-        "tracks",
-        lambda tracks: tracked.update({nanoseconds(tracks.header.stamp): len(tracks.points)}),
-        deep,
-    )
+    node.create_subscription(TrackedPoints, "tracks", take_tracks, deep)
     node.create_subscription(DiagnosticArray, "/diagnostics", take_diagnostics, 10)
     processes.start("tracker", {**tracker_node_parameters(arguments), "capacity": arguments.points})
     points = [QueryPoint(x=x, y=y) for x, y in spread_points(arguments.points, width, height).tolist()]

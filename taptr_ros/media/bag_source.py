@@ -12,7 +12,7 @@ from rosbags.serde import SerdeError
 
 from taptr_ros.errors import InvalidImageError, SourceError
 from taptr_ros.media.bags import BagReader, RecordedMessage
-from taptr_ros.media.frames import DEFAULT_RATE, MAX_RATE, NANOSECONDS, Frame
+from taptr_ros.media.frames import DEFAULT_RATE, MAX_RATE, NANOSECONDS, Frame, nanoseconds
 from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.media.interfaces import typestore
 
@@ -57,8 +57,7 @@ class BagSource:
                 image = _CONVERSIONS[self._kind](message)
             except (InvalidImageError, SerdeError) as error:
                 raise SourceError(f"Message {index} on {self.topic} of {self.name}: {error}") from error
-            stamp = message.header.stamp.sec * NANOSECONDS + message.header.stamp.nanosec
-            yield Frame(image, stamp or recorded, recorded, message.header.frame_id)
+            yield Frame(image, nanoseconds(message.header.stamp) or recorded, recorded, message.header.frame_id)
 
     def messages(self) -> Iterator[RecordedMessage]:
         """Yield the messages as they are, undecoded."""

@@ -10,6 +10,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from taptr_ros.errors import SourceError
+from taptr_ros.media.frames import NANOSECONDS
 from taptr_ros.media.track_messages import tracked_points
 from taptr_ros.tracking.states import Tracks
 
@@ -33,8 +34,7 @@ def typestore() -> Typestore:
 def serialized_tracks(tracks: Tracks, frame_id: str) -> bytes:
     """Return tracks as a TrackedPoints message (CDR) with their image's stamp."""
     store = typestore()
-    seconds, nanoseconds = divmod(tracks.stamp, 1_000_000_000)
-    stamp = store.types["builtin_interfaces/msg/Time"](seconds, nanoseconds)
+    stamp = store.types["builtin_interfaces/msg/Time"](*divmod(tracks.stamp, NANOSECONDS))
     header: Any = store.types["std_msgs/msg/Header"](stamp, frame_id)
     kinds = store.types[TRACKED_POINTS], store.types["taptr_ros/msg/TrackedPoint"]
     return bytes(store.serialize_cdr(tracked_points(tracks, header, *kinds), TRACKED_POINTS))

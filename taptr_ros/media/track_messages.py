@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from taptr_ros.media.frames import nanoseconds
 from taptr_ros.tracking.states import Tracks, TrackState
 
 
@@ -38,7 +39,7 @@ def tracks_of(message: Any) -> Tracks:
         state=state,
         age=np.array([point.age for point in points], np.uint32),
         frames_since_seen=np.array([point.frames_since_seen for point in points], np.uint32),
-        stamp=message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec,
+        stamp=nanoseconds(message.header.stamp),
         width=message.width,
         height=message.height,
         scene_cut=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,3 +20,9 @@ def rotary_phase(frame: int, depth: int) -> NDArray[np.float64]:
     """
     angle = float(frame) * rotary_frequencies(depth)
     return np.stack((np.cos(angle), np.sin(angle)))
+
+
+def rotated_back(content: Any, cos: Any, sin: Any) -> tuple[Any, Any]:
+    """Rotate contents [N,D], numpy or torch, by minus a phase; returns the even channels and the odd ones, [N,D/2]."""
+    even, odd = content[:, 0::2], content[:, 1::2]
+    return even * cos + odd * sin, odd * cos - even * sin

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from taptr_ros.media.frames import NANOSECONDS
 from taptr_ros.tracking import Tracks
 
 CLOUD_POINT = np.dtype(
@@ -65,7 +66,7 @@ def rgb_image(image: NDArray[np.uint8], header: Header) -> Image:
 
 def time_message(nanoseconds: int) -> Time:
     """Return a stamp in nanoseconds as builtin_interfaces/Time."""
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    seconds, rest = divmod(nanoseconds, NANOSECONDS)
     return Time(sec=seconds, nanosec=rest)
 
 

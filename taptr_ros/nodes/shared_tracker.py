@@ -181,11 +181,6 @@ class SharedTracker:
         return None
 
 
-def nanoseconds(stamp: Any) -> int:
-    """Return a builtin_interfaces/Time in nanoseconds."""
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
-
-
 def _add_each(
     tracker: PointTracker, xy: NDArray[np.float64], ids: Sequence[int], stamp: int | None
 ) -> list[int | TaptrError]:

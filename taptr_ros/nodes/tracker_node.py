@@ -21,6 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
 from taptr_ros.errors import InvalidConfigError, TaptrError
+from taptr_ros.media.frames import NANOSECONDS, nanoseconds
 from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.media.overlay import TrackOverlay
 from taptr_ros.media.track_messages import tracked_points
@@ -32,7 +33,7 @@ from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.messages import point_cloud, rgb_image
 from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, run
-from taptr_ros.nodes.shared_tracker import SharedTracker, nanoseconds
+from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
 from taptr_ros.srv import AddPoints, GetTracks
@@ -321,7 +322,7 @@ class TrackerNode(LifecycleNode):
         for notice in step.notices:
             self.get_logger().warning(notice)
         self._outputs["tracks"].publish(tracked_points(step.tracks, header, TrackedPoints, TrackedPoint))
-        since_stamp = (self.get_clock().now().nanoseconds - step.tracks.stamp) / 1e9
+        since_stamp = (self.get_clock().now().nanoseconds - step.tracks.stamp) / NANOSECONDS
         self._statistics.processed(Latency(since_stamp, seconds_in_tracker), len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
             self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))

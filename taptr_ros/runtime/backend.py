@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.model.architectures import Config
-from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.rotary import rotary_phase, rotated_back
 
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
@@ -139,9 +139,9 @@ class TrackArrays:
         `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
         """
         cos, sin = self.factory.from_numpy(rotary_phase(frame, 2 * self._half))
-        even, odd = content[:, 0::2], content[:, 1::2]
-        self.keys[rows, slots, : self._half] = even * cos + odd * sin
-        self.keys[rows, slots, self._half :] = odd * cos - even * sin
+        first, second = rotated_back(content, cos, sin)
+        self.keys[rows, slots, : self._half] = first
+        self.keys[rows, slots, self._half :] = second
         self.values[rows, slots] = content
         self.weights[rows, slots] = self.factory.from_numpy(weight)
 

@@ -116,6 +116,16 @@ def _spread(weights: Any, x: Any, y: Any, spread: Any) -> None:
 
 
 @_compiled
+def _interpolate(raw: Any, x: Any, y: Any, interpolated: Any) -> None:
+    side = interpolated.shape[0]
+    for i in range(side):
+        for j in range(side):
+            upper = raw[i, j] * (1 - x) + raw[i, j + 1] * x
+            lower = raw[i + 1, j] * (1 - x) + raw[i + 1, j + 1] * x
+            interpolated[i, j] = upper * (1 - y) + lower * y
+
+
+@_compiled
 def _similarity(level: Any, cells: Any, maps: Any) -> None:
     rows, _, image, centre, height, width = level
     points, count, channels = cells.shape
@@ -141,11 +151,7 @@ def _similarity(level: Any, cells: Any, maps: Any) -> None:
                         total += cells[point, cell, channel] * rows[row, channel]
                     raw[cell, i, j] = total
         for cell in range(count):
-            for i in range(side):
-                for j in range(side):
-                    upper = raw[cell, i, j] * (1 - x) + raw[cell, i, j + 1] * x
-                    lower = raw[cell, i + 1, j] * (1 - x) + raw[cell, i + 1, j + 1] * x
-                    maps[point, cell, i, j] = upper * (1 - y) + lower * y
+            _interpolate(raw[cell], x, y, maps[point, cell])
 
 
 @_compiled
@@ -159,15 +165,8 @@ def _similarity_gradient(level: Any, cells: Any, maps_gradient: Any, cells_gradi
         left, top = int(np.floor(centre[point, 0])), int(np.floor(centre[point, 1]))
         x, y = centre[point, 0] - np.float32(left), centre[point, 1] - np.float32(top)
         first = image[point] * height * width
-        raw[:] = 0.0
         for cell in range(count):
-            for i in range(side):
-                for j in range(side):
-                    value = maps_gradient[point, cell, i, j]
-                    raw[cell, i, j] += value * (1 - x) * (1 - y)
-                    raw[cell, i, j + 1] += value * x * (1 - y)
-                    raw[cell, i + 1, j] += value * (1 - x) * y
-                    raw[cell, i + 1, j + 1] += value * x * y
+            _spread(maps_gradient[point, cell], x, y, raw[cell])
         for i in range(side + 1):
             line = top - radius + i
             if line < 0 or line >= height:
@@ -239,8 +238,4 @@ def _weighted_sum_gradient(level: Any, weights: Any, sums_gradient: Any, weights
                     total += sums_gradient[point, channel] * rows[row, channel]
                     rows_gradient[row, channel] += value * sums_gradient[point, channel]
                 raw[i, j] = total
-        for i in range(side):
-            for j in range(side):
-                upper = raw[i, j] * (1 - x) + raw[i, j + 1] * x
-                lower = raw[i + 1, j] * (1 - x) + raw[i + 1, j + 1] * x
-                weights_gradient[point, i, j] = upper * (1 - y) + lower * y
+        _interpolate(raw, x, y, weights_gradient[point])

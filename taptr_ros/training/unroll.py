@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
-from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.training.batches import Batch
 
@@ -119,5 +119,4 @@ def _phase(frame: int, like: Tensor) -> Tensor:
 def _rotated(content: Tensor, frame: int) -> Tensor:
     """Rotate contents [N,D] by minus a frame number, de-interleaved, as the tracker's memory holds them."""
     cos, sin = _phase(frame, content)
-    even, odd = content[:, 0::2], content[:, 1::2]
-    return torch.cat((even * cos + odd * sin, odd * cos - even * sin), dim=-1)
+    return torch.cat(rotated_back(content, cos, sin), dim=-1)
