@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -31,6 +32,8 @@ class FrameWorker(Generic[FrameT]):
             superseded = len(self._frames) == self._frames.maxlen
             self._frames.append(frame)
             self._changed.notify()
+        # Gives way to the worker's thread, which would else wait until the caller has finished its bookkeeping.
+        time.sleep(0)
         return superseded
 
     def stop(self) -> None:
