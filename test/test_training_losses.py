@@ -10,11 +10,16 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
 from taptr_ros.training.losses import (  # noqa: E402
     POSITION_UNIT,
+    SATURATION,
     TEMPERATURE,
     contrastive_loss,
     position_loss,
     visibility_loss,
 )
+
+
+def cost(pixels: float) -> float:
+    return SATURATION * math.log(1.0 + pixels / SATURATION) / POSITION_UNIT
 
 
 def test_position_loss_of_one_point() -> None:
@@ -23,7 +28,7 @@ def test_position_loss_of_one_point() -> None:
     positions = torch.tensor([[23.0, 34.0], [26.0, 38.0]]).view(1, 2, 1, 1, 2)
     visible = torch.ones(1, 1, 1, dtype=torch.bool)
     loss = position_loss(positions, true, visible, 64, hidden_weight=0.2, discount=0.5)
-    assert loss.item() == pytest.approx((0.5 * 5.0 + 10.0) / POSITION_UNIT, abs=1e-3)
+    assert loss.item() == pytest.approx(0.5 * cost(5.0) + cost(10.0), abs=1e-3)
 
 
 def test_position_loss_weighs_hidden_points_and_leaves_out_distant_ones() -> None:
@@ -31,7 +36,7 @@ def test_position_loss_weighs_hidden_points_and_leaves_out_distant_ones() -> Non
     positions = (true + torch.tensor([[4.0, 0.0], [0.0, 8.0], [100.0, 0.0]]).view(1, 1, 3, 2)).unsqueeze(1)
     visible = torch.tensor([True, False, False]).view(1, 1, 3)
     loss = position_loss(positions, true, visible, 64, hidden_weight=0.25, discount=1.0)
-    assert loss.item() == pytest.approx((1.0 * 4.0 + 0.25 * 8.0) / 1.25 / POSITION_UNIT, abs=1e-3)
+    assert loss.item() == pytest.approx((1.0 * cost(4.0) + 0.25 * cost(8.0)) / 1.25, abs=1e-3)
     perfect = position_loss(true.unsqueeze(1), true, visible, 64, hidden_weight=0.25, discount=1.0)
     assert perfect.item() < 0.01
 

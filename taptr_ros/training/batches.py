@@ -24,8 +24,8 @@ LARGEST_STRIDE = 3
 MOVING = 4.0
 """Pixels that a point has to move, compared with the median of its clip's points, to be chosen more often."""
 
-FASTEST = 0.1
-"""Crops whose points move by more than this fraction of their size between frames, in the median, are drawn again."""
+FASTEST = 14.0
+"""Crops whose points move by more than this many pixels between frames, in the median, are drawn again."""
 
 FLAT = 4.0
 """Standard deviation, in grey levels, below which a point's surroundings count as without texture."""
@@ -150,7 +150,7 @@ def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) 
         clip = source(rng)
         clip = crop(in_time(clip, stage.frames, rng), stage.size, rng)
         points = choose_points(clip, stage.points, rng)
-        if points is not None and median_step(clip) < FASTEST * stage.size:
+        if points is not None and median_step(clip) < FASTEST:
             chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
             return mirror(chosen, rng)
 

@@ -16,6 +16,10 @@ from taptr_ros.training.unroll import Unrolled
 POSITION_UNIT = 4.0
 """Pixels of position error that cost 1."""
 
+SATURATION = 12.0
+"""Pixels of position error at which an error's growth costs half as much as near 0: most of a clip's error is that of
+few points that are lost for good, which nothing can be learnt from."""
+
 REACH = 24.0
 """Pixels outside the image up to which a position is asked for."""
 
@@ -65,7 +69,9 @@ def layer_weights(layers: int, discount: float, like: Tensor) -> Tensor:
 def position_loss(
     positions: Tensor, true: Tensor, visible: Tensor, size: int, hidden_weight: float, discount: float
 ) -> Tensor:
-    """Return the mean distance, in units of `POSITION_UNIT` pixels, summed over the layers.
+    """Return the mean cost of distances, summed over the layers.
+
+    A distance of d pixels costs SATURATION log(1 + d / SATURATION) / POSITION_UNIT.
 
     Args:
         positions: [T,layers,B,N,2] pixels plus 0.5, so that the image spans 0..size.
@@ -78,8 +84,9 @@ def position_loss(
     near = ((true > -REACH) & (true < size + REACH)).all(-1)
     weight = torch.where(visible, 1.0, hidden_weight) * near
     # Smooth at 0, where a distance is not.
-    distance = ((positions - true.unsqueeze(1)).square().sum(-1) + 1e-3).sqrt() / POSITION_UNIT
-    by_layer = layer_weights(positions.shape[1], discount, distance) * distance
+    distance = ((positions - true.unsqueeze(1)).square().sum(-1) + 1e-3).sqrt()
+    cost = SATURATION * (distance / SATURATION).log1p() / POSITION_UNIT
+    by_layer = layer_weights(positions.shape[1], discount, cost) * cost
     return (by_layer.sum(1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from taptr_ros.model.decoder import DecoderInput
@@ -13,6 +14,10 @@ from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.training.batches import Batch
+
+
+LOST = 24.0
+"""Pixels of error at which a visible point counts as lost."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +41,9 @@ class Unrolled:
 def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) -> Unrolled:
     """Track the points of a batch from their true places in the first frame on.
 
-    Gradients run through time by way of the memory; positions are handed on without. `fused` reads features with
-    `taptr_ros.training.fused_patches`, on a processor only.
+    Gradients run through time by way of the memory; positions are handed on without. A visible point that is lost goes
+    on from its true place, as one that the tracker has found again by global matching: lost points teach nothing.
+    `fused` reads features with `taptr_ros.training.fused_patches`, on a processor only.
     """
     frames, clips, points = batch.visible.shape
     images = batch.images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
@@ -76,7 +82,7 @@ def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) 
             updated=moving,
         )
         output = network.decode(by_frame[frame], tracks)
-        state = output.state
+        state = _found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
         positions.append(output.positions)
         logits.append(output.visibility_logits)
         keys.append(_rotated(output.content, frame))
@@ -110,6 +116,13 @@ def _features_by_frame(
             for frame in range(len(leaves[0]))
         ]
     return [Features(list(levels), sizes, image) for levels in zip(*(leaf.unbind(0) for leaf in leaves), strict=True)]
+
+
+def _found_again(state: Tensor, true: Tensor, visible: Tensor, size: int) -> Tensor:
+    """Return `state` [N,state_dim] with lost points put to their true places, at rest."""
+    true, visible = true.flatten(0, 1), visible.flatten()
+    lost = visible & ((state[:, :2] - true).norm(dim=-1) * size > LOST)
+    return torch.where(lost.unsqueeze(-1), F.pad(true, (0, state.shape[1] - 2)), state)
 
 
 def _phase(frame: int, like: Tensor) -> Tensor:
