@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network is written in PyTorch")
 import torch.nn.functional as F  # noqa: E402
 
-from taptr_ros.model.grid_cca import GridCrossAttention, grid_offsets  # noqa: E402
+from taptr_ros.model.grid_cca import GridCrossAttention, grid_offsets, window_indices  # noqa: E402
 from taptr_ros.model.patches import Features, GatheredPatches, interpolate, spread_weights  # noqa: E402
 from taptr_ros.model.small_config import LEVEL_STRIDES, SmallConfig  # noqa: E402
 
@@ -55,7 +55,8 @@ def direct_similarity(features: Features, centres: Any, cells: list[Any], radius
         for level, centre in enumerate(centres[point]):
             around = [sample(features, level, point, centre[0] + dx, centre[1] + dy) for dy in side for dx in side]
             maps.append(cells[level][point] @ torch.stack(around).t())
-    return torch.stack(maps).view(POINTS, len(SIZES), -1, len(side), len(side))
+    by_point = torch.stack(maps).view(POINTS, len(SIZES), -1, len(side), len(side))
+    return by_point.permute(2, 3, 4, 1, 0)
 
 
 def test_shared_similarities_equal_the_direct_form_with_gradients() -> None:
@@ -71,9 +72,9 @@ def test_shared_similarities_equal_the_direct_form_with_gradients() -> None:
     np.testing.assert_allclose(shared.detach(), direct.detach(), atol=1e-12)
 
     # The 81 similarities of the sampling place (dx, dy): key cell (i, j) is the map's cell (dx + i, dy + j).
-    windows = shared.unfold(3, 3, 1).unfold(4, 3, 1)
-    assert windows.shape[3:5] == (2 * RADIUS - 1, 2 * RADIUS - 1)
-    np.testing.assert_array_equal(windows[0, 0, :, 1, 2].detach(), shared[0, 0, :, 1:4, 2:5].detach())
+    grid = 2 * RADIUS - 1
+    windows = shared.flatten(0, 2)[window_indices(grid)].view(9, 3, 3, grid, grid, len(SIZES), POINTS)
+    np.testing.assert_array_equal(windows[:, :, :, 1, 2].detach(), shared[:, 1:4, 2:5].detach())
 
     weight = random(*shared.shape, seed=20, dtype=torch.float64)
     gradients = [torch.autograd.grad((maps * weight).sum(), [*levels, *cells]) for maps in (shared, direct)]
@@ -84,13 +85,13 @@ def test_shared_similarities_equal_the_direct_form_with_gradients() -> None:
 def test_weighted_sum_equals_the_direct_form() -> None:
     features, _ = make_features(torch.float64)
     centres = features.centres(places(torch.float64))
-    weights = random(POINTS, 3, 5, 5, seed=3, dtype=torch.float64)
+    weights = random(5, 5, 3, POINTS, seed=3, dtype=torch.float64)
     sums = GatheredPatches(features, centres, RADIUS).weighted_sum(weights)
     side = range(-2, 3)
     for point in range(POINTS):
         parts = [
             sum(
-                weights[point, level, dy + 2, dx + 2] * sample(features, level, point, centre[0] + dx, centre[1] + dy)
+                weights[dy + 2, dx + 2, level, point] * sample(features, level, point, centre[0] + dx, centre[1] + dy)
                 for dy in side
                 for dx in side
             )
@@ -100,9 +101,9 @@ def test_weighted_sum_equals_the_direct_form() -> None:
 
 
 def test_spreading_is_interpolation_transposed() -> None:
-    fraction = torch.rand(4, 2, dtype=torch.float64)
-    maps, weights = random(4, 6, 6, seed=1, dtype=torch.float64), random(4, 5, 5, seed=2, dtype=torch.float64)
-    along = (interpolate(maps, fraction) * weights).sum()
+    fraction = torch.rand(2, 3, 4, dtype=torch.float64)
+    maps, weights = (random(side, side, 3, 4, seed=side, dtype=torch.float64) for side in (6, 5))
+    along = (interpolate(maps[None], fraction)[0] * weights).sum()
     np.testing.assert_allclose(along, (maps * spread_weights(weights, fraction)).sum())
 
 
@@ -117,7 +118,7 @@ def test_compiled_loops_equal_the_gathered_form_with_gradients() -> None:
     results = []
     for kind, own in ((GatheredPatches, features), (FusedPatches, fused_features)):
         cells = [random(POINTS, 9, channels, seed=4, dtype=torch.float32).requires_grad_() for channels in CHANNELS]
-        weights = random(POINTS, 3, 5, 5, seed=6).requires_grad_()
+        weights = random(5, 5, 3, POINTS, seed=6).requires_grad_()
         patches = kind(own, centres, RADIUS)
         maps, sums = patches.similarity(cells), patches.weighted_sum(weights)
         loss = (maps * random(*maps.shape, seed=7)).sum() + (sums * random(*sums.shape, seed=8)).sum()
@@ -137,7 +138,7 @@ def test_a_point_moves_to_the_place_that_looks_like_its_context() -> None:
     for parameter in attention.logit_mixer.parameters():
         parameter.zero_()
     # Of the coarser levels here, a grid covers more than the whole image.
-    attention.place_logit[25:] = -1e4
+    attention.place_logit.view(25, 3)[:, 1:] = -1e4
     features, _ = make_features()
     levels = [F.normalize(level.detach(), dim=-1) for level in features.levels]
     features = Features(levels, SIZES, torch.zeros(1, dtype=torch.int64))
@@ -152,5 +153,5 @@ def test_a_point_moves_to_the_place_that_looks_like_its_context() -> None:
 def test_grid_offsets() -> None:
     offsets = grid_offsets(1)
     assert offsets.shape == (9 * len(LEVEL_STRIDES), 2)
-    assert offsets[:3].tolist() == [[-2, -2], [0, -2], [2, -2]]
+    assert offsets[:4].tolist() == [[-2, -2], [-8, -8], [-16, -16], [0, -2]]
     assert offsets[-1].tolist() == [16, 16]

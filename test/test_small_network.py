@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the network is written in PyTorch")
 
 import streams  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
 from tiny_network import tiny_small_config  # noqa: E402
 
 from taptr_ros.errors import InvalidConfigError  # noqa: E402
@@ -23,7 +24,7 @@ from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.tracking.config import TrackerConfig  # noqa: E402
 from taptr_ros.tracking.tracker import PointTracker  # noqa: E402
 from taptr_ros.training.batches import Batch  # noqa: E402
-from taptr_ros.training.unroll import unroll  # noqa: E402
+from taptr_ros.training.unroll import LOST, found_again, unroll  # noqa: E402
 
 TINY = tiny_small_config()
 
@@ -92,8 +93,9 @@ def test_unrolled_batch_equals_the_tracker() -> None:
     images = np.stack(clips, axis=1)
     assert images.shape == (frames, 2, size, size, 3)
     pixels = rng.uniform(4, size - 5, (2, 5, 2))
-    xy = np.broadcast_to((pixels + 0.5) / size, (frames, 2, 5, 2)).astype(np.float32)
-    batch = Batch(torch.from_numpy(images), torch.from_numpy(xy.copy()), torch.ones(frames, 2, 5, dtype=torch.bool))
+    xy = np.full((frames, 2, 5, 2), np.nan, np.float32)
+    xy[0] = (pixels + 0.5) / size
+    batch = Batch(torch.from_numpy(images), torch.from_numpy(xy), torch.from_numpy(np.isfinite(xy).all(-1)))
     unrolled = unroll(network, batch, fused=False, bfloat16=False)
 
     backend = TorchBackend(config, weights_of(network))
@@ -112,6 +114,18 @@ def test_unrolled_batch_equals_the_tracker() -> None:
             np.testing.assert_allclose(tracks.visibility, visibility * shown, atol=1e-4)
             moved = max(moved, float(np.abs(tracks.xy - pixels[clip]).max()))
         assert moved > 1.0
+
+
+def test_lost_points_go_on_from_their_true_places() -> None:
+    """Of four points, one is lost, one nearly, one is lost and hidden, and of one nothing is known."""
+    size = 100
+    true = torch.tensor([[0.7, 0.5], [0.7, 0.5], [0.7, 0.5], [torch.nan, torch.nan]])
+    off = torch.tensor([[LOST + 1.0, 0.0], [0.0, LOST - 1.0], [LOST + 1.0, 0.0], [0.0, 0.0]]) / size
+    state = F.pad(torch.nan_to_num(true) - off, (0, 6), value=0.25)
+    visible = torch.tensor([True, True, False, False])
+    found = found_again(state, true.view(2, 2, 2), visible.view(2, 2), size)
+    np.testing.assert_array_equal(found[0], F.pad(true[0], (0, 6)))
+    np.testing.assert_array_equal(found[1:], state[1:])
 
 
 def test_compiled_and_gathered_batches_have_the_same_gradients() -> None:

@@ -3,7 +3,8 @@
 As in `taptr_ros.model.cca`, the 3x3 patch round every sampling place is compared with the 3x3 context of the point, the
 81 similarities give one logit, and the logits weigh the features (CCA) and the offsets of the places (APU). Here the
 places lie on a grid of whole level pixels, so that they share their similarities: the first layer of the patch MLP is a
-3x3 convolution over nine similarity maps (`taptr_ros.model.patches`).
+3x3 convolution over nine similarity maps (`taptr_ros.model.patches`), here written as a matrix product over the windows
+of all points at once: a convolution of many tiny images takes longer.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ class GridCrossAttention(nn.Module):
     """CCA and APU of N points."""
 
     offsets: Tensor
-    """Offsets of the sampling places in input pixels, [places of all levels, 2] (x, y)."""
+    """Offsets of the sampling places in input pixels, [places, 2] (x, y): those of all levels side by side."""
+    windows: Tensor
+    """Which values of the similarity maps lie in the patch of which sampling place, [81*side*side]."""
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__()
         levels, dim, channels = len(LEVEL_STRIDES), config.hidden_dim, config.similarity_channels
         self.side = 2 * config.grid_radius + 1
         places = levels * self.side**2
-        self.patch_embedding = nn.Conv2d(CONTEXT_CELLS, channels, 3)
+        self.patch_embedding = nn.Linear(CONTEXT_CELLS**2, channels)
         self.logit = nn.Linear(channels, 1)
         self.place_logit = nn.Parameter(torch.zeros(places))
         self.value_projection = nn.Linear(config.context_dim, dim)
@@ -44,15 +47,17 @@ class GridCrossAttention(nn.Module):
         self.content_update = MLP(places * config.similarity_summary + dim, dim, dim)
         self.logit_mixer = MLP(places, MIXER_WIDTH, places)
         self.register_buffer("offsets", grid_offsets(config.grid_radius), persistent=False)
+        self.register_buffer("windows", window_indices(self.side), persistent=False)
         self._start_at_patch_similarity()
 
     def _start_at_patch_similarity(self) -> None:
         """Let a quarter of the channels start as the similarity of whole patches, cell by cell."""
-        channels = self.patch_embedding.out_channels // 4
+        channels = self.patch_embedding.out_features // 4
+        kernels = self.patch_embedding.weight.view(-1, CONTEXT_CELLS, 3, 3)
         with torch.no_grad():
             for cell in range(CONTEXT_CELLS):
                 column, line = divmod(cell, 3)
-                self.patch_embedding.weight[:channels, cell, line, column] += 0.1
+                kernels[:channels, cell, line, column] += 0.1
             self.logit.weight[:, :channels] += 0.3
 
     def forward(self, x: Tensor, cells: Sequence[Tensor], patches: Patches) -> tuple[Tensor, Tensor]:
@@ -61,20 +66,33 @@ class GridCrossAttention(nn.Module):
         Returns the change of content [N,D] and of position [N,2], in input pixels.
         """
         count = x.shape[0]
-        similarity = patches.similarity(cells)
-        embedded = F.relu(self.patch_embedding(similarity.flatten(0, 1))).flatten(2).transpose(1, 2)
-        logits = self.logit(embedded).view(count, -1) + self.place_logit
-        attention = logits.softmax(-1).view(count, -1, self.side, self.side)
+        similarity = patches.similarity(cells).flatten(3).flatten(0, 2)
+        windows = similarity.index_select(0, self.windows).view(CONTEXT_CELLS**2, -1)
+        embedded = F.relu(self.patch_embedding.weight @ windows + self.patch_embedding.bias.unsqueeze(1))
+        logits = (self.logit.weight @ embedded + self.logit.bias).view(-1, count).t() + self.place_logit
+        attention = logits.softmax(-1).t().reshape(self.side, self.side, len(cells), count)
         attended = self.value_projection(patches.weighted_sum(attention))
-        summary = F.relu(self.summary(embedded)).reshape(count, -1)
+        summary = F.relu(self.summary.weight @ embedded + self.summary.bias.unsqueeze(1)).view(-1, count).t()
         update = self.content_update(torch.cat((summary, x), dim=-1))
         movement = (logits + self.logit_mixer(logits)).softmax(-1) @ self.offsets
         return attended + update, movement
 
 
 def grid_offsets(radius: int) -> Tensor:
-    """Return the offsets of all sampling places in input pixels, [L*(2*radius+1)^2,2] (x, y), row by row."""
+    """Return the offsets of all sampling places in input pixels, [(2*radius+1)^2*L,2] (x, y).
+
+    Row by row; for every place of the grid, that on each of the L levels.
+    """
     steps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     y, x = torch.meshgrid(steps, steps, indexing="ij")
-    grid = torch.stack((x, y), dim=-1).flatten(0, 1)
-    return torch.cat([stride * grid for stride in LEVEL_STRIDES])
+    grid = torch.stack((x, y), dim=-1).view(-1, 1, 2)
+    return (grid * torch.tensor(LEVEL_STRIDES).view(-1, 1)).flatten(0, 1)
+
+
+def window_indices(side: int) -> Tensor:
+    """Return where a 3x3 convolution of nine maps of (side+2)^2 values, one after the other, reads them.
+
+    [81 * side * side]: for every cell, y and x of the kernel, all places row by row.
+    """
+    maps = torch.arange(CONTEXT_CELLS * (side + 2) ** 2).view(1, CONTEXT_CELLS, side + 2, side + 2)
+    return F.unfold(maps.to(torch.float64), kernel_size=3).long().flatten()

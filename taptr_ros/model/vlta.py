@@ -21,7 +21,7 @@ CURRENT_FRAME_WEIGHT = CLAMP / (1.0 + CLAMP)
 """Visibility weight of the current frame's slot, sigmoid(inverse_sigmoid(0)) = 0.000999001."""
 
 MASKED_SCORE = -1e30
-"""Score of an empty slot; finite, so that a memory without any slot gives zeros instead of NaN."""
+"""Added to the score of an empty slot; finite, so that a memory without any slot gives zeros instead of NaN."""
 
 
 class VisibilityAwareLongTemporalAttention(nn.Module):
@@ -65,7 +65,7 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
         query = torch.bmm(query.transpose(0, 1), key_weight).transpose(0, 1)
         scores = torch.matmul(rotate_back(query, phase), keys.transpose(1, 2))
         alpha = weights.unsqueeze(1)
-        scores = torch.where(alpha > 0.0, scores, MASKED_SCORE)
+        scores = scores + torch.where(alpha > 0.0, 0.0, MASKED_SCORE)
         if self.current_frame_in_memory:
             scores = torch.cat((scores, torch.matmul(query, current.unsqueeze(-1))), dim=-1)
             start = torch.where(updated, CURRENT_FRAME_WEIGHT, 1.0).to(alpha.dtype)

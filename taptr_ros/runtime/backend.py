@@ -92,8 +92,12 @@ class Decoded:
     """[N,D] refined content feature, to be remembered."""
 
 
+FEWEST_SLOTS = 16
+"""Memory slots that rows have at least, if there are as many."""
+
+
 class TrackArrays:
-    """Per-track arrays of a backend, preallocated; row i belongs to one track, no row ever changes size.
+    """Per-track arrays of a backend, preallocated; row i belongs to one track.
 
     Every track has its initial content, context and state, and one memory of past content features that all
     decoder layers share. A memory slot holds the content feature twice: as it is (`values`) and rotated by minus its
@@ -101,12 +105,18 @@ class TrackArrays:
     then gives every score without touching the memory again: <q, R(t - j) m> = <R(-t) q, R(-j) m>.
 
     Attributes (capacity C, slots M, channels D, context channels E, state size S), float32 of the backend's kind:
-        content [C,D], context [C,3,3,E], state [C,S], keys [C,M,D], values [C,M,D],
-        weights [C,M]: visibility weight of each slot (VLTA's alpha); exactly 0 marks an empty slot.
+        content [C,D], context [C,3,3,E], state [C,S], keys [C,W,D], values [C,W,D],
+        weights [C,W]: visibility weight of each slot (VLTA's alpha); exactly 0 marks an empty slot.
     Channels of `keys` are de-interleaved: first all even channels, then all odd ones.
+
+    Rows show W <= M slots, as many as are in use and at most about as many again: a backend that takes whole arrays
+    only then reads nothing that it need not, and copies nothing. The room for M is there from the start.
     """
 
-    def __init__(self, arrays: ArrayFactory, info: BackendInfo, capacity: int, slots: int) -> None:
+    def __init__(
+        self, arrays: ArrayFactory, info: BackendInfo, capacity: int, slots: int, *, fewest_slots: int = FEWEST_SLOTS
+    ) -> None:
+        """Take the room for `capacity` tracks with `slots` memory slots; rows begin with `fewest_slots` or more."""
         depth = info.content_dim
         self.factory = arrays
         self._half = depth // 2
@@ -115,9 +125,9 @@ class TrackArrays:
         self.content = arrays.zeros((capacity, depth))
         self.context = arrays.zeros((capacity, 3, 3, info.context_dim))
         self.state = arrays.zeros((capacity, info.state_dim))
-        self.keys = arrays.zeros((capacity, slots, depth))
-        self.values = arrays.zeros((capacity, slots, depth))
-        self.weights = arrays.zeros((capacity, slots))
+        self._fewest_slots = fewest_slots
+        self._room = [arrays.zeros((capacity * slots * channels,)) for channels in (depth, depth, 1)]
+        self._show(0)
 
     def start(self, rows: NDArray[np.int64], query: QueryArrays) -> None:
         """Begin tracks in `rows` [N]: take over the query and empty the memory."""
@@ -138,6 +148,7 @@ class TrackArrays:
 
         `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
         """
+        self._widen(int(slots.max(initial=-1)) + 1)
         cos, sin = self.factory.from_numpy(rotary_phase(frame, 2 * self._half))
         first, second = rotated_back(content, cos, sin)
         self.keys[rows, slots, : self._half] = first
@@ -150,13 +161,37 @@ class TrackArrays:
 
         `source` may have fewer slots than self; the slots beyond are emptied.
         """
+        self._widen(source.width)
         self.content[row] = source.content[source_row]
         self.context[row] = source.context[source_row]
         self.state[row] = source.state[source_row]
-        self.keys[row, : source.slots] = source.keys[source_row]
-        self.values[row, : source.slots] = source.values[source_row]
+        self.keys[row, : source.width] = source.keys[source_row]
+        self.values[row, : source.width] = source.values[source_row]
         self.weights[row] = 0.0
-        self.weights[row, : source.slots] = source.weights[source_row]
+        self.weights[row, : source.width] = source.weights[source_row]
+
+    def _show(self, slots: int) -> None:
+        """Let rows have `slots` slots or the next larger number of a sequence of which each is twice the one before."""
+        self.width = self.slots
+        while self.width // 2 >= max(slots, self._fewest_slots):
+            self.width //= 2
+        self.keys, self.values, weights = (
+            room[: len(room) // max(self.slots, 1) * self.width].reshape(self.capacity, self.width, -1)
+            for room in self._room
+        )
+        self.weights = weights[..., 0]
+
+    def _widen(self, slots: int) -> None:
+        """Let rows have `slots` slots at least; what they hold stays."""
+        if slots <= self.width:
+            return
+        narrow, width = (self.keys, self.values, self.weights), self.width
+        self._show(slots)
+        # From the last row on, none is moved to where one lies that has not been moved.
+        for row in reversed(range(self.capacity)):
+            for old, new in zip(narrow, (self.keys, self.values, self.weights), strict=True):
+                new[row, :width] = old[row]
+            self.weights[row, width:] = 0.0
 
 
 class ArrayFactory(Protocol):

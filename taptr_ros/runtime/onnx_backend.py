@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,9 @@ PROVIDERS = {
 FIXED_SHAPE_DEVICES = ("tensorrt",)
 """Devices that compile a graph anew for every shape, so that they are always given all rows and slots."""
 
+FEWEST_ROWS = 16
+"""Tracks that it is worth giving to one more thread."""
+
 
 class OnnxBackend:
     """`Backend` that runs the three graphs of an exported model; needs no PyTorch."""
@@ -39,8 +45,12 @@ class OnnxBackend:
         """
         model = read_manifest(folder)
         config = model.config
-        sessions = {name: _session(model, name, device, threads) for name in GRAPHS}
-        self._encode, self._init_queries, self._decode = (sessions[name] for name in GRAPHS)
+        # Where points do not attend to each other, every thread decodes some of them all by itself: threads that share
+        # every operator of so small a network wait for each other most of the time.
+        self._shares = 1 if config.self_attention or device != "cpu" else threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self._shares)
+        self._encode, self._init_queries = (_session(model, name, device, threads) for name in GRAPHS[:2])
+        self._decode = _session(model, GRAPHS[2], device, threads if self._shares == 1 else 1)
         self._fixed_shapes = device in FIXED_SHAPE_DEVICES
         self._info = BackendInfo.of_network(config, "onnxruntime", device)
 
@@ -51,6 +61,8 @@ class OnnxBackend:
 
     def allocate(self, capacity: int, slots: int) -> TrackArrays:
         """Return empty track arrays in main memory."""
+        if self._fixed_shapes:
+            return TrackArrays(NumpyArrays(), self._info, capacity, slots, fewest_slots=slots)
         return TrackArrays(NumpyArrays(), self._info, capacity, slots)
 
     def encode(self, image: NDArray[np.uint8]) -> Any:
@@ -78,25 +90,38 @@ class OnnxBackend:
     ) -> Decoded:
         """Move the tracks in rows 0..rows-1 to this frame; `previous_features` are not needed."""
         height = tracks.capacity if self._fixed_shapes else rows
-        depth = tracks.slots if self._fixed_shapes else slots
+        shares = max(min(self._shares, height // FEWEST_ROWS), 1)
+        limits = np.linspace(0, height, shares + 1).round().astype(int).tolist()
+        phase = np.asarray(rotary_phase(frame, self._info.content_dim), np.float32)
+        moving = np.pad(np.asarray(updated, bool), (0, height - rows))
         active = np.arange(height) < rows
-        inputs = {
-            "content": tracks.content[:height],
-            "context": tracks.context[:height],
-            "state": tracks.state[:height],
-            "keys": tracks.keys[:height, :depth],
-            "values": tracks.values[:height, :depth],
-            "weights": tracks.weights[:height, :depth],
-            "phase": np.asarray(rotary_phase(frame, self._info.content_dim), np.float32),
-            "updated": np.pad(np.asarray(updated, bool), (0, height - rows)),
-            "active": active,
-        }
-        outputs = dict(zip(DECODE_OUTPUTS, _run(self._decode, features, inputs), strict=True))
+
+        def decode_share(limits: tuple[int, int]) -> list[NDArray[Any]]:
+            share = slice(*limits)
+            return _run(
+                self._decode,
+                features,
+                {
+                    "content": tracks.content[share],
+                    "context": tracks.context[share],
+                    "state": tracks.state[share],
+                    "keys": tracks.keys[share],
+                    "values": tracks.values[share],
+                    "weights": tracks.weights[share],
+                    "phase": phase,
+                    "updated": moving[share],
+                    "active": active[share],
+                },
+            )
+
+        parts = list(self._pool.map(decode_share, itertools.pairwise(limits)))
+        whole = (np.concatenate(part)[:rows] for part in zip(*parts, strict=True))
+        outputs = dict(zip(DECODE_OUTPUTS, whole, strict=True))
         return Decoded(
-            xy=outputs["xy"][:rows],
-            visibility=outputs["visibility"][:rows],
-            state=outputs["next_state"][:rows],
-            content=outputs["next_content"][:rows],
+            xy=outputs["xy"],
+            visibility=outputs["visibility"],
+            state=outputs["next_state"],
+            content=outputs["next_content"],
         )
 
 

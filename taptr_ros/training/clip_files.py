@@ -61,7 +61,8 @@ class Generators:
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(f".*{SUFFIX}.*"):
             unfinished.unlink()
-        context = multiprocessing.get_context("fork")
+        # A process forked from one whose libraries have threads may wait for ever for a lock that no thread will free.
+        context = multiprocessing.get_context("spawn")
         self._drawn = context.Value("q", 0)
         first = 1 + max((int(path.name.partition(".")[0]) for path in pool_files(folder)), default=-1)
         self._processes = [

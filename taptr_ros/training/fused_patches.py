@@ -51,12 +51,13 @@ class FusedPatches:
         """See `taptr_ros.model.patches.Patches`."""
         apply: Callable[..., Tensor] = _Similarity.apply
         maps = [apply(c, level, self._radius) for c, level in zip(cells, self._levels, strict=True)]
-        return torch.stack(maps, dim=1)
+        return torch.stack(maps, dim=1).permute(2, 3, 4, 1, 0)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """See `taptr_ros.model.patches.Patches`."""
         apply: Callable[..., Tensor] = _WeightedSum.apply
-        return torch.cat([apply(w, level) for w, level in zip(weights.unbind(1), self._levels, strict=True)], dim=-1)
+        by_level = weights.permute(2, 3, 0, 1).unbind(0)
+        return torch.cat([apply(w, level) for w, level in zip(by_level, self._levels, strict=True)], dim=-1)
 
 
 class _Similarity(torch.autograd.Function):

@@ -15,7 +15,6 @@ from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.training.batches import Batch
 
-
 LOST = 24.0
 """Pixels of error at which a visible point counts as lost."""
 
@@ -82,7 +81,7 @@ def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) 
             updated=moving,
         )
         output = network.decode(by_frame[frame], tracks)
-        state = _found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
+        state = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
         positions.append(output.positions)
         logits.append(output.visibility_logits)
         keys.append(_rotated(output.content, frame))
@@ -118,7 +117,7 @@ def _features_by_frame(
     return [Features(list(levels), sizes, image) for levels in zip(*(leaf.unbind(0) for leaf in leaves), strict=True)]
 
 
-def _found_again(state: Tensor, true: Tensor, visible: Tensor, size: int) -> Tensor:
+def found_again(state: Tensor, true: Tensor, visible: Tensor, size: int) -> Tensor:
     """Return `state` [N,state_dim] with lost points put to their true places, at rest."""
     true, visible = true.flatten(0, 1), visible.flatten()
     lost = visible & ((state[:, :2] - true).norm(dim=-1) * size > LOST)
