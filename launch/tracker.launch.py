@@ -23,7 +23,7 @@ ARGUMENTS = [
         "model",
         default_value="",
         description="taptr_small, lucas_kanade, a model file or an exported folder; empty: as the parameter file says, "
-        "which by default is lucas_kanade.",
+        "which by default is taptr_small.",
     ),
     DeclareLaunchArgument(
         "backend",

@@ -54,7 +54,7 @@ class Running:
     ) -> None:
         self.namespace = new_namespace() if namespace is None else namespace
         self._processes = NodeProcesses(self.namespace, logs)
-        self._processes.start("tracker", parameters)
+        self._processes.start("tracker", {"model": "lucas_kanade", **parameters})
         self.client = Client(context, self.namespace, **client)
         self.diagnostics_name = f"{self.namespace[1:]}/tracker: stream"
 

@@ -205,7 +205,7 @@ def test_a_node_tracks_a_published_bag_exactly_as_replay_does(tmp_path: Path, cl
     assert replay(bag, tmp_path / "out") == 0
     namespace = client.node.get_namespace()
     with NodeProcesses(namespace, tmp_path) as processes:
-        processes.start("tracker", {"every_frame": True})
+        processes.start("tracker", {"every_frame": True, "model": "lucas_kanade"})
         assert list(client.add(START).ids) == [1, 2]
         process = publish(bag, namespace, "--rate", "4")
         received = [client.tracks.next() for _ in range(FRAMES)]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError
 from taptr_ros.runtime.backend import Backend
-from taptr_ros.runtime.loading import BACKENDS, load_backend
+from taptr_ros.runtime.loading import BACKENDS, TAPTR_SMALL, load_backend
 from taptr_ros.tracking.config import Support, TrackerConfig
 
 Subparsers = Any
@@ -88,12 +88,11 @@ def new_folder(text: str) -> Path:
     return path
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, required: bool = True, default: str | None = None) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, *, default: str = TAPTR_SMALL) -> None:
     """Add --model, --backend, --device, --precision and --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        required=required and default is None,
         default=default,
         help="taptr_small (comes with the package), lucas_kanade (needs no weights), a .safetensors file, or a folder "
         "written by `taptr export`",

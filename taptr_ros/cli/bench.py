@@ -37,7 +37,7 @@ Time the stages of a model on this machine, after warm-up, with memories that ho
   decode  all points moved by one frame
   frame   all of the tracker's work for one frame: encode, decode, memory, states
 
-  taptr bench --model lucas_kanade --threads 2 --json bench.json
+  taptr bench --threads 2 --json bench.json
 
 The names taptrv3_r18 and taptrv3_r50 time these architectures with random weights: the time does not depend on them.
 """

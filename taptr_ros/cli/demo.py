@@ -27,7 +27,6 @@ from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import grid_points
 from taptr_ros.media.sources import open_source
 from taptr_ros.media.track_messages import tracks_of
-from taptr_ros.runtime.loading import TAPTR_SMALL
 from taptr_ros.tracking.states import TrackState
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
     parser.add_argument("--grid", type=grid_side, default=8, metavar="N", help="N x N points")
     parser.add_argument("--out", type=Path, default=Path("taptr_demo"), metavar="FOLDER", help="folder for the results")
-    add_model_arguments(parser, default=TAPTR_SMALL)
+    add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

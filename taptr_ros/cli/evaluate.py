@@ -29,7 +29,7 @@ DESCRIPTION = """\
 Measure how well a model tracks, by the metrics of TAP-Vid, in per cent: AJ (average Jaccard), delta_avg (points within
 1, 2, 4, 8 and 16 pixels of a 256x256 raster) and OA (occlusion accuracy). Scene cuts are not looked for.
 
-  taptr eval sequences/ --model lucas_kanade --json result.json
+  taptr eval sequences/ --json result.json
   taptr eval tapvid_davis.pkl --model taptrv3_r18.safetensors --query-mode strided --json result.json
 """
 

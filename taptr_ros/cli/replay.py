@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Track points through the images of a rosbag2 and write the tracks to a new rosbag2, or play the images for a node.
 
-  taptr replay my_bag --grid 10 --model lucas_kanade --out tracks_bag
+  taptr replay my_bag --grid 10 --out tracks_bag
   taptr replay my_bag --publish --rate 0.5 --ros-args -r image:=/camera/image_raw
 
 The new bag has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at which
@@ -60,7 +60,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
     parser.add_argument("--storage", choices=STORAGES, default="mcap", help="storage format of the new bag")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
-    add_model_arguments(parser, required=False)
+    add_model_arguments(parser)
     add_size_argument(parser)
     add_tracker_arguments(parser)
     live = parser.add_argument_group("publish")
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
-    given = [name for name in ("points", "grid", "out", "model") if getattr(arguments, name) is not None]
+    given = [name for name in ("points", "grid", "out") if getattr(arguments, name) is not None]
     if given:
         raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given[0]}.")
     with requires_ros("--publish"):
@@ -102,9 +102,8 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     from taptr_ros.media.bags import BagWriter, RecordedMessage
     from taptr_ros.media.interfaces import TRACKED_POINTS, serialized_tracks
 
-    for name, wanted in (("model", arguments.model), ("out", arguments.out)):
-        if wanted is None:
-            raise InvalidConfigError(f"--{name} is missing; give it, or --publish; see `taptr replay --help`.")
+    if arguments.out is None:
+        raise InvalidConfigError("--out is missing; give it, or --publish; see `taptr replay --help`.")
     if arguments.points is None and arguments.grid is None:
         raise InvalidConfigError("There are no points to track; give --points or --grid.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:

@@ -33,8 +33,8 @@ from taptr_ros.tracking.tracker import PointTracker
 DESCRIPTION = """\
 Follow points through a video and write where each of them is, and whether it can be seen, in every frame.
 
-  taptr track street.mp4 --points "320,240;100,50" --model lucas_kanade --out tracks.npz --overlay tracks.mp4
-  taptr track my_bag --image-topic /camera/image_raw --grid 8 --model lucas_kanade --out tracks.npz
+  taptr track street.mp4 --points "320,240;100,50" --out tracks.npz --overlay tracks.mp4
+  taptr track my_bag --image-topic /camera/image_raw --grid 8 --out tracks.npz
 """
 
 OUTPUT = """\

@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.nodes.parameters import check_choices
-from taptr_ros.runtime.loading import LUCAS_KANADE
+from taptr_ros.runtime.loading import TAPTR_SMALL
 
 
 @dataclasses.dataclass(frozen=True)
 class NodeConfig:
     """What the node `tracker` loads and how it takes images. Raises `InvalidConfigError` for values that cannot be."""
 
-    model: str = LUCAS_KANADE
+    model: str = TAPTR_SMALL
     """`taptr_small`, the network that comes with the package, `lucas_kanade`, which needs no weights, or the path of a
     model file (.safetensors) or of a folder written by `taptr export`."""
     backend: Literal["auto", "torch", "onnxruntime", "opencv"] = "auto"
