@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Measure a model beside another on the same frames: sequences, scenes, occlusions, cuts, round trips, jitter.
 
-    python scripts/accuracy.py --model taptr_small --sequences DIR --clips DIR --photos DIR --json accuracy.json
+    python scripts/accuracy.py --sequences DIR --clips DIR --photos DIR --json accuracy.json
 
-Every part is left out whose folder is not given; scenes without --photos have procedural textures only.
+Prints a table in Markdown as it goes. Every part is left out whose folder is not given; scenes without --photos have
+procedural textures only.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from taptr_ros.evaluation.datasets import Sequence as EvaluatedSequence
 from taptr_ros.evaluation.datasets import load_dataset, resize_frame
 from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.evaluation.metrics import METRIC_RASTER
 from taptr_ros.media.sources import open_source
 from taptr_ros.runtime.backend import Backend
-from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
+from taptr_ros.runtime.loading import LUCAS_KANADE, TAPTR_SMALL, load_backend
 from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
 from taptr_ros.training.measure import FIRST_SEED, as_sequence
 from taptr_ros.training.scenes import Clip, SceneConfig, generate
@@ -60,51 +63,53 @@ Result = dict[str, Any]
 def main() -> None:
     """Measure and print."""
     arguments = parse_arguments()
-    results: dict[str, Result] = {}
-    for name in (arguments.model, arguments.baseline):
-        backend = load_backend(name, threads=arguments.threads)
-        print(f"{backend.info.model} with {backend.info.backend}")
-        results[name] = dict(measurements(backend, arguments))
-        for measurement, values in results[name].items():
-            print(f"  {measurement}: " + ", ".join(f"{key} {value:.1f}" for key, value in values.items()))
+    backends = [load_backend(name, threads=arguments.threads) for name in (arguments.model, arguments.baseline)]
+    print(f"| measurement | | {' | '.join(backend.info.model for backend in backends)} |\n|---|---|---|---|")
+    results: dict[str, list[Result]] = {}
+    for name, measure in measurements(arguments):
+        values = results[name] = [measure(backend) for backend in backends]
+        for key in values[0]:
+            print(f"| {name} | {key} | {' | '.join(f'{value[key]:.1f}' for value in values)} |", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        models = [backend.info.model for backend in backends]
+        arguments.json.write_text(json.dumps({"models": models, "results": results}, indent=1) + "\n")
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="name, model file or exported folder")
+    parser.add_argument("--model", default=TAPTR_SMALL, help="name, model file or exported folder")
     parser.add_argument("--baseline", default=LUCAS_KANADE, help="what to compare with")
     parser.add_argument("--sequences", type=Path, help="folder of sequences with ground truth")
     parser.add_argument("--clips", type=Path, help="folder of videos")
     parser.add_argument("--photos", help="folder of photos for the scenes' textures")
-    parser.add_argument("--scenes", type=int, default=8, help="number of scenes of each kind")
+    parser.add_argument("--scenes", type=int, default=8, help="number of scenes of each kind, half as many long ones")
     parser.add_argument("--threads", type=int, help="processor threads")
     parser.add_argument("--json", type=Path, help="file for the results")
     return parser.parse_args()
 
 
-def measurements(backend: Backend, arguments: argparse.Namespace) -> Iterator[tuple[str, Result]]:
-    """Yield the names and results of all measurements."""
+def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[Backend], Result]]]:
+    """Yield the names of all measurements, and what measures a model."""
     if arguments.sequences:
         sequences = sorted(load_dataset(arguments.sequences), key=lambda sequence: sequence.name)
         for group, members in itertools.groupby(sequences, key=lambda sequence: sequence.name.partition("_")[0]):
-            yield f"sequences {group}", scores(backend, members, NO_CUTS)
+            yield f"sequences {group}", functools.partial(scores, sequences=list(members))
     short = SceneConfig(photos=arguments.photos, points=64)
-    yield "scenes, 24 frames", scene_scores(backend, short, arguments.scenes, NO_CUTS)
-    slow = dataclasses.replace(short, frames=300, fastest=2.0)
-    clips = scenes(slow, max(arguments.scenes // 2, 1))
+    yield "scenes of 24 frames", functools.partial(scores, sequences=named(scenes(short, arguments.scenes)))
+    long = dataclasses.replace(short, frames=300, fastest=2.0)
+    clips = scenes(long, max(arguments.scenes // 2, 1))
     for slots in (16, 64, 256, 512):
         config = dataclasses.replace(NO_CUTS, memory_slots=slots)
-        yield f"scenes, 300 frames, {slots} slots", scores(backend, named(clips), config)
-    yield "long occlusions", found_again(backend, clips)
-    cuts = dataclasses.replace(short, frames=48, cut_share=1.0)
-    yield "scene cuts, not looked for", scene_scores(backend, cuts, arguments.scenes, NO_CUTS)
-    yield "scene cuts, global matching", scene_scores(backend, cuts, arguments.scenes, TrackerConfig())
+        yield f"scenes of 300 frames, memory {slots}", functools.partial(scores, sequences=named(clips), tracker=config)
+    yield f"occlusions longer than {HIDDEN_FRAMES} frames", functools.partial(found_again, clips=clips)
+    cuts = named(scenes(dataclasses.replace(short, frames=48, cut_share=1.0), arguments.scenes))
+    yield "scene cuts, not looked for", functools.partial(scores, sequences=cuts)
+    yield "scene cuts, global matching", functools.partial(scores, sequences=cuts, tracker=TrackerConfig())
     if arguments.clips:
-        yield "round trips", round_trips(backend, sorted(arguments.clips.glob("*.mp4")))
-    yield "still picture", jitter(backend, generate(dataclasses.replace(short, frames=1), FIRST_SEED).frames[0])
+        yield "forwards and backwards", functools.partial(round_trips, videos=sorted(arguments.clips.glob("*.mp4")))
+    picture = scenes(dataclasses.replace(short, frames=1), 1)[0].frames[0]
+    yield "still picture with noise", functools.partial(jitter, picture=picture)
 
 
 def scenes(config: SceneConfig, count: int) -> list[Clip]:
@@ -112,17 +117,12 @@ def scenes(config: SceneConfig, count: int) -> list[Clip]:
     return [generate(config, FIRST_SEED + 1000 + index) for index in tqdm(range(count), leave=False)]
 
 
-def named(clips: Sequence[Clip]) -> Iterator[Any]:
-    """Yield scenes as sequences."""
-    return (as_sequence(f"scene_{index}", clip) for index, clip in enumerate(clips))
+def named(clips: Sequence[Clip]) -> list[EvaluatedSequence]:
+    """Return scenes as sequences."""
+    return [as_sequence(f"scene_{index}", clip) for index, clip in enumerate(clips)]
 
 
-def scene_scores(backend: Backend, config: SceneConfig, count: int, tracker: TrackerConfig) -> Result:
-    """Return the metrics on generated scenes."""
-    return scores(backend, named(scenes(config, count)), tracker)
-
-
-def scores(backend: Backend, sequences: Any, tracker: TrackerConfig) -> Result:
+def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:
     """Return the metrics on sequences."""
     mean = evaluate(backend, sequences, tracker_config=tracker)["mean"]
     return {name: mean[name] for name in ("AJ", "delta_avg", "OA")}
@@ -147,7 +147,7 @@ def found_again(backend: Backend, clips: Sequence[Clip]) -> Result:
             seen = slice(frame, frame + PATIENCE)
             cases += 1
             found += bool((near[track, seen] & clip.visible[track, seen]).any())
-    return {"found again, per cent": 100.0 * found / max(cases, 1), "occlusions": cases}
+    return {"found again within 8 px, per cent": 100.0 * found / max(cases, 1), "number": cases}
 
 
 def returns(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -171,9 +171,9 @@ def round_trips(backend: Backend, videos: Sequence[Path]) -> Result:
         distances.append(np.linalg.norm(tracks[-1].xy - start, axis=1))
     every = np.concatenate(distances)
     return {
-        "median px": float(np.median(every)),
+        "median distance to the start, px": float(np.median(every)),
         "within 4 px, per cent": float(100.0 * (every < 4.0).mean()),
-        "worst clip's median px": float(max(np.median(distance) for distance in distances)),
+        "worst clip's median, px": float(max(np.median(distance) for distance in distances)),
     }
 
 
@@ -186,8 +186,8 @@ def jitter(backend: Backend, picture: NDArray[np.uint8]) -> Result:
     xy = np.stack([track.xy for track in tracks[1:]])
     steps = np.linalg.norm(np.diff(xy, axis=0), axis=-1)
     return {
-        "step, hundredths of a px": float(100.0 * np.median(steps)),
-        "drift at the end, hundredths of a px": float(100.0 * np.median(np.linalg.norm(xy[-1] - start, axis=-1))),
+        "step per frame, 1/100 px": float(100.0 * np.median(steps)),
+        "distance to the start at the end, 1/100 px": float(100.0 * np.median(np.linalg.norm(xy[-1] - start, axis=-1))),
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.training.scenes import Clip, SceneConfig, generate
+from taptr_ros.training.scenes.motion import shake
 from taptr_ros.training.scenes.statistics import clip_statistics
 
 SMALL = SceneConfig(height=96, width=128, frames=8, points=64)
@@ -85,6 +86,7 @@ def test_scene_cuts_change_the_picture_and_end_tracks() -> None:
 def test_single_frame_and_many_frames() -> None:
     assert generate(dataclasses.replace(SMALL, frames=1), 0).visible.all()
     assert generate(dataclasses.replace(SMALL, frames=60, points=7), 0).xy.shape == (7, 60, 2)
+    np.testing.assert_array_equal(shake(np.random.default_rng(0), 1, 2.0), [0.0])
 
 
 def test_faster_clips_move_more() -> None:

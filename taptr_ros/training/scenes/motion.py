@@ -38,6 +38,8 @@ def shake(rng: np.random.Generator, frames: int, amplitude: float) -> Floats:
     """Return the tremor [T] of a hand with standard deviation `amplitude`: noise of 2 to 10 frames' period."""
     noise = rng.standard_normal((frames + 16, 1))
     smooth = cv2.GaussianBlur(noise, (1, 15), sigmaX=0.1, sigmaY=rng.uniform(0.6, 2.0))[8:-8, 0]
+    if frames == 1:
+        return np.zeros(1)
     return np.asarray(smooth * amplitude / (smooth.std() + 1e-9), np.float64)
 
 
