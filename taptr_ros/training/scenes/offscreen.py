@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes.util
 import functools
 import os
@@ -82,4 +83,6 @@ def _context(_: int) -> Any:
         context = load_mujoco().GLContext(64, 64)
     except (RuntimeError, ImportError, AttributeError, OSError) as error:
         raise BackendUnavailableError(_NO_OPENGL.format(error)) from error
+    # Its own destructor would come too late, when what it needs is gone.
+    atexit.register(context.free)
     return context
