@@ -63,7 +63,7 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
         query = self.query_projection(x).view(count, self.heads, depth) / math.sqrt(depth)
         key_weight = self.key_projection.weight.view(self.heads, depth, dim)
         query = torch.bmm(query.transpose(0, 1), key_weight).transpose(0, 1)
-        scores = torch.matmul(rotate_back(query, phase), keys.transpose(1, 2))
+        scores = _scores(rotate_back(query, phase), keys)
         alpha = weights.unsqueeze(1)
         scores = scores + torch.where(alpha > 0.0, 0.0, MASKED_SCORE)
         if self.current_frame_in_memory:
@@ -80,6 +80,15 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
         # Normalising the sums is cheaper than normalising the attention, and equal.
         output = (output + self.value_projection.bias.view(self.heads, depth) * total) / (total + 1e-7)
         return self.output_projection(output.reshape(count, dim))
+
+
+def _scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Return the dot products [N,heads,M] of queries [N,heads,D] with keys [N,M,D]."""
+    if torch.onnx.is_in_onnx_export():
+        # Head by head: ONNX Runtime then reads the keys as they are, instead of rearranging them first. PyTorch would
+        # copy them for every head.
+        return torch.matmul(query.unsqueeze(2), keys.unsqueeze(1).transpose(2, 3)).squeeze(2)
+    return torch.matmul(query, keys.transpose(1, 2))
 
 
 def rotate_back(query: Tensor, phase: Tensor) -> Tensor:
