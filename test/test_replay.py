@@ -130,7 +130,6 @@ def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "--model is missing"),
         (LUCAS_KANADE, "--out is missing"),
         ([*LUCAS_KANADE, "--out", "out"], "give --points or --grid"),
         ([*LUCAS_KANADE, "--out", "out", "--grid", "2", "--rate", "2"], "belong to --publish"),

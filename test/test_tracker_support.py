@@ -154,13 +154,13 @@ def test_local_points_follow_a_track_that_is_found_again_without_a_cut():
     tracker.add(POINTS)
     tracker.step(view(0), stamp(0))
     black = np.zeros_like(view(0))
-    lost = [tracker.step(black, stamp(frame)) for frame in range(1, 6)][-1]
+    lost = [tracker.step(black, stamp(frame)) for frame in range(1, 10)][-1]
     assert (lost.state == TrackState.LOST).all()
-    found = tracker.step(view(30), stamp(6))
+    found = tracker.step(view(30), stamp(10))
     assert (found.state == TrackState.VISIBLE).all()
     local = rows(tracker)[rows(tracker)["owner"] != 0]
     assert len(local) == 2 * 63
-    assert (local["start"] == 6).all()
+    assert (local["start"] == 10).all()
 
 
 def test_a_point_that_catches_up_brings_its_support_along():

@@ -58,12 +58,13 @@ class TrackerConfig:
     """A longer gap between the stamps of two frames is answered like a scene cut; 0 never."""
     match_grid: int = 32
     """Candidate places per image side in global matching."""
-    match_gate: float = 0.6
+    match_gate: float = 0.7
     """Patch similarity (cosine, -1..1) that a global match must reach, else the track stays lost."""
-    match_margin: float = 0.05
+    match_margin: float = 0.1
     """How far a global match must stand out from the next best place, else the track stays lost."""
-    rematch_interval: int = 30
-    """Frames between two attempts to find a lost track by global matching; 0 never tries again."""
+    rematch_interval: int = 15
+    """Frames from one search by global matching for all tracks that were not seen since the last to the next; 0 searches
+    after scene cuts only."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         "capacity": (1, 65536),

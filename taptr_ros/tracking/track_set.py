@@ -97,15 +97,16 @@ class TrackSet:
         return decoded is not None
 
     def _find_again(self, frame: Frame) -> NDArray[np.uint64]:
-        """Answer a scene cut, and every now and then the loss of a track, by global matching; return the ids found."""
+        """Search for all tracks after a scene cut, and now and then for those unseen; return the ids found."""
         live = self._table.live
         if frame.scene_cut:
             live["frozen"] = live["id"] != 0
             sought = np.flatnonzero(live["frozen"])
         else:
+            # All together: most of a search goes into the frame, not into the tracks.
             interval = self._config.rematch_interval
-            due = (live["unseen"] % interval == 0) if interval else np.zeros(len(live), bool)
-            sought = np.flatnonzero((live["state"] == TrackState.LOST) & (live["id"] != 0) & due)
+            due = interval > 0 and frame.number % interval == 0
+            sought = np.flatnonzero((live["unseen"] >= interval) & (live["id"] != 0) & due)
         if not (len(sought) and self._has_memory):
             return live["id"][:0]
         rows, xy = self._match(frame.features, sought)
