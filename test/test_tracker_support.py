@@ -149,18 +149,18 @@ def test_local_points_follow_a_track_that_is_found_again_without_a_cut():
         match_gate=0.7,
         scene_cut_threshold=0.0,
         lost_after=4,
-        rematch_interval=5,
+        rematch_interval=3,
     )
     tracker.add(POINTS)
     tracker.step(view(0), stamp(0))
     black = np.zeros_like(view(0))
-    lost = [tracker.step(black, stamp(frame)) for frame in range(1, 10)][-1]
+    lost = [tracker.step(black, stamp(frame)) for frame in range(1, 6)][-1]
     assert (lost.state == TrackState.LOST).all()
-    found = tracker.step(view(30), stamp(10))
+    found = tracker.step(view(30), stamp(6))
     assert (found.state == TrackState.VISIBLE).all()
     local = rows(tracker)[rows(tracker)["owner"] != 0]
     assert len(local) == 2 * 63
-    assert (local["start"] == 10).all()
+    assert (local["start"] == 6).all()
 
 
 def test_a_point_that_catches_up_brings_its_support_along():

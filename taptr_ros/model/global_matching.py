@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 TEMPERATURE = 0.05
 """Of the soft-argmax that refines a match between the candidate places; in units of cosine similarity."""
 
+SHORTEST = 1e-2
+"""Difference from a frame's mean feature below which a patch counts as featureless and is similar to nothing."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
@@ -40,30 +43,35 @@ def match_globally(query_context: NDArray[np.float32], candidate_context: NDArra
     the whole frame has in common says nothing about a place. The best place is refined by a soft-argmax over the
     heat map's 3x3 cells round its peak.
     """
-    common = candidate_context.mean(axis=(0, 1, 2))
-    heat = _unit_vectors(query_context - common) @ _unit_vectors(candidate_context - common).T
-    count = len(heat)
+    count, cells = len(query_context), candidate_context[0, ..., 0].size
+    candidates = candidate_context.reshape(side * side, -1)
+    common = np.tile(candidates.mean(axis=0).reshape(cells, -1).mean(axis=0), cells)
+    queries = _unit_vectors(query_context.reshape(count, -1) - common)
+    # The candidates are many: their distances from the mean, without taking it off each.
+    along = candidates @ common
+    squared_length = np.einsum("nd,nd->n", candidates, candidates) - 2.0 * along + common @ common
+    length = np.sqrt(np.maximum(squared_length, SHORTEST**2))
+    products = queries @ candidates.T - (queries @ common)[:, np.newaxis]
+    heat = np.where(squared_length > SHORTEST**2, products / length, 0.0)
     best = heat.argmax(axis=1)
-    windows = np.lib.stride_tricks.sliding_window_view(_padded(heat.reshape(count, side, side)), (3, 3), axis=(1, 2))
+    maps = np.pad(heat.reshape(count, side, side), ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
     score = heat[np.arange(count), best]
     xy = candidate_places(side)[best] + _refinement(windows[np.arange(count), best // side, best % side]) / side
 
-    is_peak = (windows.max(axis=(3, 4)) == windows[..., 1, 1]).reshape(count, -1)
+    lines = np.maximum(np.maximum(maps[:, :, :-2], maps[:, :, 1:-1]), maps[:, :, 2:])
+    highest = np.maximum(np.maximum(lines[:, :-2], lines[:, 1:-1]), lines[:, 2:])
+    is_peak = highest.reshape(count, -1) == heat
     row, column = np.divmod(np.arange(side * side), side)
     elsewhere = (abs(row - best[:, None] // side) > 1) | (abs(column - best[:, None] % side) > 1)
     next_best = np.where(is_peak & elsewhere, heat, -1.0).max(axis=1)
     return Matches(xy.astype(np.float32), score, score - next_best)
 
 
-def _unit_vectors(context: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Flatten patches [N,3,3,D] to [N,9D] and scale them to length 1; a featureless patch becomes 0."""
-    vectors = context.reshape(len(context), -1)
+def _unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors [N,C] to length 1; one that is hardly there becomes 0."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-6), np.float32)
-
-
-def _padded(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.pad(heat, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    return np.asarray(np.where(lengths > SHORTEST, vectors / np.maximum(lengths, SHORTEST), 0.0), np.float32)
 
 
 def _refinement(window: NDArray[np.float32]) -> NDArray[np.float32]:

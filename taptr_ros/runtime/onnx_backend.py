@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,13 @@ class OnnxBackend:
         """
         model = read_manifest(folder)
         config = model.config
-        # Where points do not attend to each other, every thread decodes some of them all by itself: threads that share
-        # every operator of so small a network wait for each other most of the time.
+        # Where points do not attend to each other, every thread has some of them to itself: threads that share every
+        # operator of so small a network wait for each other most of the time.
         self._shares = 1 if config.self_attention or device != "cpu" else threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._shares)
-        self._encode, self._init_queries = (_session(model, name, device, threads) for name in GRAPHS[:2])
-        self._decode = _session(model, GRAPHS[2], device, threads if self._shares == 1 else 1)
+        self._encode = _session(model, GRAPHS[0], device, threads)
+        own = threads if self._shares == 1 else 1
+        self._init_queries, self._decode = (_session(model, name, device, own) for name in GRAPHS[1:])
         self._fixed_shapes = device in FIXED_SHAPE_DEVICES
         self._info = BackendInfo.of_network(config, "onnxruntime", device)
 
@@ -76,7 +78,10 @@ class OnnxBackend:
 
     def init_queries(self, features: Any, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
-        return QueryArrays(*_run(self._init_queries, features, {"xy": np.asarray(xy, np.float32)}))
+        xy = np.asarray(xy, np.float32)
+        return QueryArrays(
+            *self._in_shares(len(xy), lambda share: _run(self._init_queries, features, {"xy": xy[share]}))
+        )
 
     def decode(
         self,
@@ -90,14 +95,11 @@ class OnnxBackend:
     ) -> Decoded:
         """Move the tracks in rows 0..rows-1 to this frame; `previous_features` are not needed."""
         height = tracks.capacity if self._fixed_shapes else rows
-        shares = max(min(self._shares, height // FEWEST_ROWS), 1)
-        limits = np.linspace(0, height, shares + 1).round().astype(int).tolist()
         phase = np.asarray(rotary_phase(frame, self._info.content_dim), np.float32)
         moving = np.pad(np.asarray(updated, bool), (0, height - rows))
         active = np.arange(height) < rows
 
-        def decode_share(limits: tuple[int, int]) -> list[NDArray[Any]]:
-            share = slice(*limits)
+        def decode_share(share: slice) -> list[NDArray[Any]]:
             return _run(
                 self._decode,
                 features,
@@ -114,15 +116,22 @@ class OnnxBackend:
                 },
             )
 
-        parts = list(self._pool.map(decode_share, itertools.pairwise(limits)))
-        whole = (np.concatenate(part)[:rows] for part in zip(*parts, strict=True))
-        outputs = dict(zip(DECODE_OUTPUTS, whole, strict=True))
+        outputs = dict(zip(DECODE_OUTPUTS, self._in_shares(height, decode_share), strict=True))
         return Decoded(
-            xy=outputs["xy"],
-            visibility=outputs["visibility"],
-            state=outputs["next_state"],
-            content=outputs["next_content"],
+            xy=outputs["xy"][:rows],
+            visibility=outputs["visibility"][:rows],
+            state=outputs["next_state"][:rows],
+            content=outputs["next_content"][:rows],
         )
+
+    def _in_shares(self, rows: int, run: Callable[[slice], list[NDArray[Any]]]) -> list[NDArray[Any]]:
+        """Call `run` for the shares that `rows` points are split into, each in a thread; return the joined results."""
+        shares = min(self._shares, rows // FEWEST_ROWS)
+        if shares < 2:
+            return run(slice(0, rows))
+        limits = np.linspace(0, rows, shares + 1).round().astype(int).tolist()
+        parts = list(self._pool.map(run, itertools.starmap(slice, itertools.pairwise(limits))))
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def _session(model: ExportedModel, name: str, device: str, threads: int | None) -> onnxruntime.InferenceSession:

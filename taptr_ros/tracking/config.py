@@ -62,8 +62,8 @@ class TrackerConfig:
     """Patch similarity (cosine, -1..1) that a global match must reach, else the track stays lost."""
     match_margin: float = 0.1
     """How far a global match must stand out from the next best place, else the track stays lost."""
-    rematch_interval: int = 15
-    """Frames from one search by global matching for all tracks that were not seen since the last to the next; 0 searches
+    rematch_interval: int = 10
+    """Frames between two searches by global matching for the tracks that were not seen since the last one; 0 searches
     after scene cuts only."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {

@@ -34,6 +34,16 @@ class NewTracks:
     """[N,2] query points in unit coordinates."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """Tracks that were moved to where global matching would have them, and what they were before."""
+
+    records: NDArray[np.void]
+    """[n] of dtype `slot_table.RECORD`."""
+    states: Array
+    """[n,S] of the backend's kind."""
+
+
 class TrackSet:
     """Tracks, their hidden support points and their memories, moved on one frame at a time.
 
@@ -50,6 +60,7 @@ class TrackSet:
         rows = self._layout.row_count(config.capacity)
         self._arrays = backend.allocate(rows, slots)
         self._table = SlotTable(rows, slots, config.pin_query_frame)
+        self._put_back = np.empty(0, np.uint64)  # ids of tracks that a search moved in the previous frame in vain
 
     @property
     def tracks(self) -> NDArray[np.void]:
@@ -89,35 +100,51 @@ class TrackSet:
         `frame.decoded` says whether the decoder runs even if no track of this set needs it. Return whether it ran.
         """
         self._remove_stale_support(frame.scene_cut)
-        found = self._find_again(frame)
+        trial = self._find_again(frame)
+        moved = np.concatenate((trial.records["id"], self._put_back))
+        self._remove_rows(self._local_support_of(moved))
         settled = self._table.size
-        self._start(frame, new, found)
+        self._start(frame, new, moved)
         decoded = self._decode(frame, previous_features, settled)
         self._update(decoded, settled, frame.number)
+        self._conclude(trial)
+        self._judge(self._table.live[:settled])
         return decoded is not None
 
-    def _find_again(self, frame: Frame) -> NDArray[np.uint64]:
-        """Search for all tracks after a scene cut, and now and then for those unseen; return the ids found."""
+    def _find_again(self, frame: Frame) -> _Trial:
+        """Search for all tracks after a scene cut, and now and then for those unseen; move them to where they match."""
         live = self._table.live
         if frame.scene_cut:
             live["frozen"] = live["id"] != 0
-            sought = np.flatnonzero(live["frozen"])
+            sought = live["frozen"]
         else:
             # All together: most of a search goes into the frame, not into the tracks.
             interval = self._config.rematch_interval
             due = interval > 0 and frame.number % interval == 0
-            sought = np.flatnonzero((live["unseen"] >= interval) & (live["id"] != 0) & due)
-        if not (len(sought) and self._has_memory):
-            return live["id"][:0]
-        rows, xy = self._match(frame.features, sought)
-        if not len(rows):
-            return live["id"][:0]
-        self._arrays.state[rows] = self._backend.init_queries(frame.features, xy).state
-        live["xy"][rows] = xy
-        live["frozen"][rows] = False
-        ids: NDArray[np.uint64] = live["id"][rows].copy()
-        self._remove_rows(self._local_support_of(ids))
-        return ids
+            sought = (live["unseen"] >= interval) & (live["id"] != 0) & due
+        rows, xy = np.flatnonzero(sought), np.empty((0, 2), np.float32)
+        rows, xy = self._match(frame.features, rows) if len(rows) and self._has_memory else (rows[:0], xy)
+        trial = _Trial(live[rows].copy(), self._arrays.state[rows])
+        if len(rows):
+            self._arrays.state[rows] = self._backend.init_queries(frame.features, xy).state
+            live["xy"][rows] = xy
+            live["frozen"][rows] = False
+        return trial
+
+    def _conclude(self, trial: _Trial) -> None:
+        """Put those tracks back that the decoder does not see where they matched."""
+        live = self._table.live
+        by_id = np.argsort(live["id"])
+        rows = by_id[np.searchsorted(live["id"], trial.records["id"], sorter=by_id)]
+        back = np.flatnonzero(~self._sees(live[rows]))
+        for name in ("xy", "frozen"):
+            live[name][rows[back]] = trial.records[name][back]
+        self._arrays.state[rows[back]] = trial.states[back]
+        self._put_back = trial.records["id"][back]
+
+    def _sees(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
+        hysteresis = self._config.visibility_hysteresis
+        return is_visible(records["visibility"], records["visible"], self._threshold, hysteresis)
 
     def _match(self, features: Features, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
         """Search the frame for the query context of `rows`; return those found and their unit coordinates."""
@@ -128,11 +155,11 @@ class TrackSet:
         sure = (matches.score >= self._config.match_gate) & (matches.margin >= self._config.match_margin)
         return rows[sure], matches.xy[sure]
 
-    def _start(self, frame: Frame, new: NewTracks, found: NDArray[np.uint64]) -> None:
-        """Append the new tracks and the support points that are missing: round new and found tracks, and the grid."""
+    def _start(self, frame: Frame, new: NewTracks, moved: NDArray[np.uint64]) -> None:
+        """Append the new tracks and the support points that are missing: round new and moved tracks, and the grid."""
         tracks = blank_records(len(new.ids))
         tracks["id"], tracks["sequence"], tracks["xy"] = new.ids, new.sequence, new.xy
-        returned = self._table.live[np.isin(self._table.live["id"], found)]
+        returned = self._table.live[np.isin(self._table.live["id"], moved)]
         parts = [
             tracks,
             self._local_support(returned),
@@ -193,7 +220,6 @@ class TrackSet:
                 start_content = decoded.content
         live["visibility"][live["frozen"]] = 0.0
         self._remember(started, start_content[started], np.ones(len(started), np.float32), frame_number)
-        self._judge(live[:settled])
 
     def _remember(self, rows: Rows, content: Array, weight: NDArray[np.float32], frame_number: int) -> None:
         if self._has_memory and len(rows):
@@ -205,8 +231,7 @@ class TrackSet:
     def _judge(self, settled: NDArray[np.void]) -> None:
         """Decide on visibility and state of the tracks that did not just start."""
         config = self._config
-        seen = is_visible(settled["visibility"], settled["visible"], self._threshold, config.visibility_hysteresis)
-        settled["visible"] = seen & ~settled["frozen"]
+        settled["visible"] = self._sees(settled) & ~settled["frozen"]
         settled["unseen"] = np.where(settled["visible"], 0, settled["unseen"] + 1)
         overdue = (settled["unseen"] >= config.lost_after) & (config.lost_after > 0)
         settled["state"] = track_states(
