@@ -42,8 +42,8 @@ PERIOD = 33_333_333
 HIDDEN_FRAMES = 20
 """Occlusions longer than this many frames are long."""
 
-REACH, PATIENCE = 8.0, 5
-"""A track counts as found again if it is within so many pixels of its point in one of so many frames after it."""
+REACH, PATIENCE = 8.0, 10
+"""A track counts as found again if it is seen within so many pixels of its point in one of so many frames after it."""
 
 ROUND_TRIP_FRAMES = 60
 """Most frames of a clip that are played forwards and then backwards."""
@@ -102,7 +102,12 @@ def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[
     for slots in (16, 64, 256, 512):
         config = dataclasses.replace(NO_CUTS, memory_slots=slots)
         yield f"scenes of 300 frames, memory {slots}", functools.partial(scores, sequences=named(clips), tracker=config)
-    yield f"occlusions longer than {HIDDEN_FRAMES} frames", functools.partial(found_again, clips=clips)
+    slow = dataclasses.replace(short, frames=120, fastest=2.0)
+    kinds = [
+        scenes(dataclasses.replace(slow, kind=kind), max(arguments.scenes // 2, 1)) for kind in ("layered", "spatial")
+    ]
+    hidden = functools.partial(found_again, clips=list(itertools.chain(*kinds)))
+    yield f"occlusions longer than {HIDDEN_FRAMES} frames", hidden
     cuts = named(scenes(dataclasses.replace(short, frames=48, cut_share=1.0), arguments.scenes))
     yield "scene cuts, not looked for", functools.partial(scores, sequences=cuts)
     yield "scene cuts, global matching", functools.partial(scores, sequences=cuts, tracker=TrackerConfig())
@@ -130,36 +135,47 @@ def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: Tr
 
 def found_again(backend: Backend, clips: Sequence[Clip]) -> Result:
     """Return the share of points that are found again, right place and visible, after a long occlusion."""
-    cases, found = 0, 0
+    found: list[bool] = []
+    followed: list[bool] = []
     for clip in clips:
         first = clip.visible.argmax(axis=1)
         tracker = PointTracker(backend, dataclasses.replace(NO_CUTS, capacity=len(first)))
-        near = np.zeros(clip.visible.shape, bool)
+        near, seen = np.zeros(clip.visible.shape, bool), np.zeros(clip.visible.shape, bool)
         for frame, image in enumerate(clip.frames):
             starting = np.flatnonzero(first == frame)
             if len(starting):
                 tracker.add(clip.xy[starting, frame], ids=starting + 1)
             tracks = tracker.step(image, frame * PERIOD)
             rows = tracks.ids.astype(np.int64) - 1
-            distance = np.linalg.norm(tracks.xy - clip.xy[rows, frame], axis=1)
-            near[rows, frame] = (distance < REACH) & tracks.visible
-        for track, frame in zip(*returns(clip.visible), strict=True):
-            seen = slice(frame, frame + PATIENCE)
-            cases += 1
-            found += bool((near[track, seen] & clip.visible[track, seen]).any())
-    return {"found again within 8 px, per cent": 100.0 * found / max(cases, 1), "number": cases}
+            near[rows, frame] = np.linalg.norm(tracks.xy - clip.xy[rows, frame], axis=1) < REACH
+            seen[rows, frame] = tracks.visible
+        for track, before, after in returns(clip.visible):
+            shown = slice(after, after + PATIENCE)
+            found.append(bool((near & seen & clip.visible)[track, shown].any()))
+            followed.append(bool(near[track, before]))
+    return {
+        "found again within 8 px, per cent": percent(found),
+        "of those followed until hidden, per cent": percent(
+            [again for again, until in zip(found, followed, strict=True) if until]
+        ),
+        "number": len(found),
+        "number followed until hidden": sum(followed),
+    }
 
 
-def returns(visible: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the tracks and frames in which points become visible again after a long occlusion."""
-    tracks, frames = [], []
-    for track, seen in enumerate(visible):
-        shown = np.flatnonzero(seen)
-        for before, after in itertools.pairwise(shown.tolist()):
-            if after - before > HIDDEN_FRAMES:
-                tracks.append(track)
-                frames.append(after)
-    return np.array(tracks, np.int64), np.array(frames, np.int64)
+def percent(cases: Sequence[bool]) -> float:
+    """Return the share of cases that are true; NaN if there are none."""
+    return 100.0 * sum(cases) / len(cases) if cases else float("nan")
+
+
+def returns(visible: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Return tracks, the last frame before a long occlusion and the first after it."""
+    return [
+        (track, before, after)
+        for track, seen in enumerate(visible)
+        for before, after in itertools.pairwise(np.flatnonzero(seen).tolist())
+        if after - before > HIDDEN_FRAMES
+    ]
 
 
 def round_trips(backend: Backend, videos: Sequence[Path]) -> Result:
