@@ -218,7 +218,6 @@ class TrackSet:
             self._remember(moved, decoded.content[moved], decoded.visibility[moved], frame_number)
             if self._info.starting_queries_join_decoder:
                 start_content = decoded.content
-        live["visibility"][live["frozen"]] = 0.0
         self._remember(started, start_content[started], np.ones(len(started), np.float32), frame_number)
 
     def _remember(self, rows: Rows, content: Array, weight: NDArray[np.float32], frame_number: int) -> None:
@@ -231,6 +230,7 @@ class TrackSet:
     def _judge(self, settled: NDArray[np.void]) -> None:
         """Decide on visibility and state of the tracks that did not just start."""
         config = self._config
+        settled["visibility"][settled["frozen"]] = 0.0
         settled["visible"] = self._sees(settled) & ~settled["frozen"]
         settled["unseen"] = np.where(settled["visible"], 0, settled["unseen"] + 1)
         overdue = (settled["unseen"] >= config.lost_after) & (config.lost_after > 0)
