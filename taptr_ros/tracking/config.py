@@ -58,7 +58,7 @@ class TrackerConfig:
     """A longer gap between the stamps of two frames is answered like a scene cut; 0 never."""
     match_grid: int = 32
     """Candidate places per image side in global matching."""
-    match_gate: float = 0.7
+    match_gate: float = 0.6
     """Patch similarity (cosine, -1..1) that a global match must reach, else the track stays lost."""
     match_margin: float = 0.1
     """How far a global match must stand out from the next best place, else the track stays lost."""
