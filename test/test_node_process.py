@@ -68,7 +68,7 @@ def test_tracks_arrive_with_header_ids_and_order_and_sigint_ends_with_status_0(
         assert (tracks.header.frame_id, nanoseconds(tracks)) == (FRAME_ID, stamp(number))
         assert [point.id for point in tracks.points] == [30, 20, 10]
         found = np.array([(point.x, point.y) for point in tracks.points])
-        np.testing.assert_allclose(found, true_position(np.array(POINTS), number), atol=2.0)
+        np.testing.assert_allclose(found, true_position(np.array(POINTS), number), atol=0.5)
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, log
