@@ -131,3 +131,17 @@ def test_a_track_long_out_of_sight_is_found_elsewhere():
     tracks = run(tracker, range(10, 20), lambda frame: view(frame + JUMP))
     assert (tracks[-1].state == TrackState.VISIBLE).all()
     assert np.abs(tracks[-1].xy - true_position(points, 19 + JUMP)).max() < 3.0
+
+
+def test_a_track_that_the_decoder_does_not_see_where_it_matched_goes_back():
+    """Any place passes for a match here, in a black frame the first corner; the point stays hidden."""
+    config = TrackerConfig(
+        rematch_interval=3, match_gate=-1.0, match_margin=0.0, scene_cut_threshold=0.0, memory_slots=16
+    )
+    tracker = PointTracker(ReferenceBackend(), config)
+    tracker.add([[60.0, 50.0]])
+    run(tracker, range(1), view)
+    tracks = run(tracker, range(1, 8), lambda _: np.zeros_like(view(0)))
+    for hidden in tracks:
+        assert not hidden.visible.any()
+        np.testing.assert_allclose(hidden.xy, [[60.0, 50.0]], atol=0.5)
