@@ -83,7 +83,8 @@ def test_onnx_equals_pytorch(tmp_path: Path) -> None:
     assert report.largest_visibility_difference < 1e-4
 
 
-def test_unrolled_batch_equals_the_tracker() -> None:
+@pytest.mark.parametrize("lead", [0, 3])
+def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
     """Training sees what the tracker computes: the same positions and visibilities, for all clips of a batch."""
     size, frames = 64, 6
     config = dataclasses.replace(TINY, height=size, width=size)
@@ -96,7 +97,9 @@ def test_unrolled_batch_equals_the_tracker() -> None:
     xy = np.full((frames, 2, 5, 2), np.nan, np.float32)
     xy[0] = (pixels + 0.5) / size
     batch = Batch(torch.from_numpy(images), torch.from_numpy(xy), torch.from_numpy(np.isfinite(xy).all(-1)))
-    unrolled = unroll(network, batch, fused=False, bfloat16=False)
+    unrolled = unroll(network, batch, lead=lead, fused=False, bfloat16=False)
+    assert unrolled.first == 1 + lead
+    assert len(unrolled.positions) == len(unrolled.levels[0]) == frames - unrolled.first
 
     backend = TorchBackend(config, weights_of(network))
     for clip in range(2):
@@ -106,10 +109,12 @@ def test_unrolled_batch_equals_the_tracker() -> None:
         moved = 0.0
         for frame in range(1, frames):
             tracks = tracker.step(clips[clip][frame], frame * 10**8)
-            position = unrolled.positions[frame - 1, -1, clip].detach().numpy() * size - 0.5
+            if frame < unrolled.first:
+                continue
+            position = unrolled.positions[frame - unrolled.first, -1, clip].detach().numpy() * size - 0.5
             inside = ((position > -0.1 * size) & (position < 1.1 * size)).all(-1)
             np.testing.assert_allclose(tracks.xy[inside], position[inside], atol=2e-3)
-            visibility = unrolled.visibility_logits[frame - 1, -1, clip].sigmoid().detach().numpy()
+            visibility = unrolled.visibility_logits[frame - unrolled.first, -1, clip].sigmoid().detach().numpy()
             shown = ((position >= -0.5) & (position <= size - 0.5)).all(-1)
             np.testing.assert_allclose(tracks.visibility, visibility * shown, atol=1e-4)
             moved = max(moved, float(np.abs(tracks.xy - pixels[clip]).max()))
@@ -128,7 +133,8 @@ def test_lost_points_go_on_from_their_true_places() -> None:
     np.testing.assert_array_equal(found[1:], state[1:])
 
 
-def test_compiled_and_gathered_batches_have_the_same_gradients() -> None:
+@pytest.mark.parametrize("lead", [0, 1])
+def test_compiled_and_gathered_batches_have_the_same_gradients(lead: int) -> None:
     pytest.importorskip("numba", reason="compiled loops need numba")
     rng = np.random.default_rng(1)
     batch = Batch(
@@ -139,7 +145,7 @@ def test_compiled_and_gathered_batches_have_the_same_gradients() -> None:
     gradients = []
     for fused in (False, True):
         network = tiny_network()
-        unrolled = unroll(network, batch, fused=fused, bfloat16=False)
+        unrolled = unroll(network, batch, lead=lead, fused=fused, bfloat16=False)
         unrolled.backward(unrolled.positions.square().sum() + unrolled.visibility_logits.square().sum())
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for name, gathered in gradients[0].items():

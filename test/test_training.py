@@ -29,6 +29,7 @@ from taptr_ros.training.batches import (  # noqa: E402
     crop,
     draw_batch,
     in_time,
+    longest_occlusion,
     median_step,
     mirror,
 )
@@ -57,7 +58,7 @@ def tiny_recipe(**changes: Any) -> TrainingConfig:
         model=tiny_small_config(width=64),
         stages=(
             StageConfig(steps=3, frames=2, size=48, clips=2, points=8, rate=(1e-3, 1e-3)),
-            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4), frozen_norms=True),
+            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4), lead=1, frozen_norms=True),
         ),
         data=DataConfig(scenes=(SCENES,)),
         evaluation=EvaluationConfig(every=2, scenes=SCENES, clips=1),
@@ -92,6 +93,7 @@ def test_recipes_survive_yaml_and_shipped_ones_are_valid(tmp_path: Path) -> None
         ("steps: 3", "no 'steps'"),
         ("stages: [{steps: 3}]", "incomplete"),
         ("stages: [{steps: 3, frames: 2, size: 40, clips: 1, points: 4, rate: [1e-3, 1e-4]}]", "multiple of 16"),
+        ("stages: [{steps: 3, frames: 4, lead: 3, size: 48, clips: 1, points: 4, rate: [1e-3, 1e-4]}]", "than lead"),
         ("stages: [{steps: 0, frames: 2, size: 48, clips: 1, points: 4, rate: [1e-3, 1e-4]}]", "steps is 0"),
         ("stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: fast}]", "rate"),
         ("{stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: [1e-3, 1]}], seed: many}", "seed"),
@@ -140,6 +142,13 @@ def test_points_start_visible_and_crops_without_points_are_refused() -> None:
     assert len(points) == 12
     assert (points % 2 == 0).all()
     assert choose_points(Clip(clip.frames, clip.xy, ~clip.visible), 12, rng) is None
+
+
+def test_longest_occlusion_is_one_that_ends() -> None:
+    rows = ["#..#...#", "###.....", "...#.#..", "########"]
+    visible = np.array([[letter == "#" for letter in row] for row in rows])
+    assert longest_occlusion(visible).tolist() == [3, 0, 1, 0]
+    assert longest_occlusion(visible[:, :1]).tolist() == [0, 0, 0, 0]
 
 
 def test_fast_crops_and_flat_places_are_noticed() -> None:

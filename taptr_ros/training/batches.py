@@ -24,6 +24,9 @@ LARGEST_STRIDE = 3
 MOVING = 4.0
 """Pixels that a point has to move, compared with the median of its clip's points, to be chosen more often."""
 
+LONG_OCCLUSION = 8
+"""Frames that a point has to be hidden for, before it is visible again, to be chosen more often still."""
+
 FASTEST = 14.0
 """Crops whose points move by more than this many pixels between frames, in the median, are drawn again."""
 
@@ -188,16 +191,28 @@ def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:
 
 
 def choose_points(clip: Clip, count: int, rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """Return `count` points visible in the first frame, preferring those that move or get hidden; None if too few."""
+    """Return `count` points visible in the first frame, None if there are too few.
+
+    Those that move, get hidden, or come back after long are preferred.
+    """
     candidates = np.flatnonzero(clip.visible[:, 0])
     if len(candidates) < FEWEST_POINTS:
         return None
     way = clip.xy[candidates, -1] - clip.xy[candidates, 0]
     moves = np.abs(way - np.nanmedian(way, axis=0)).max(axis=-1) > MOVING
-    weight = 1.0 + 2.0 * moves + 1.0 * ~clip.visible[candidates].all(axis=1)
+    visible = clip.visible[candidates]
+    weight = 1.0 + 2.0 * moves + 1.0 * ~visible.all(axis=1) + 2.0 * (longest_occlusion(visible) > LONG_OCCLUSION)
     weight = weight * np.where(contrast(clip.frames[0], clip.xy[candidates, 0]) < FLAT, FLAT_SHARE, 1.0)
     chosen = rng.choice(candidates, count, replace=len(candidates) < count, p=weight / weight.sum())
     return np.asarray(chosen, np.int64)
+
+
+def longest_occlusion(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return for how many frames each of N points, `visible` [N,T], was hidden at most before it was visible again."""
+    frames = np.arange(visible.shape[1])
+    last_visible = np.maximum.accumulate(np.where(visible, frames, -1), axis=1)
+    hidden = np.where(visible[:, 1:] & (last_visible[:, :-1] >= 0), frames[:-1] - last_visible[:, :-1], 0)
+    return np.asarray(hidden.max(axis=1, initial=0), np.int64)
 
 
 def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.float32]:

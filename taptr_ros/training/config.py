@@ -32,6 +32,9 @@ class StageConfig:
     """Points per clip."""
     rate: tuple[float, float]
     """Learning rate at the stage's start and end, with half a cosine between."""
+    lead: int = 0
+    """How many of the frames after the first are only followed, which makes memories long for a third of the time that
+    learning from them takes."""
     frozen_norms: bool = False
     """Normalise with the statistics gathered so far, as inference does, instead of the batch's own: for batches of so
     few clips that their statistics say little."""
@@ -143,16 +146,19 @@ class TrainingConfig:
                 numbers = value if isinstance(value, tuple) else (value,)
                 for number in numbers:
                     if isinstance(number, int | float) and not isinstance(number, bool):
-                        zero_allowed = not isinstance(part, StageConfig) and field.name not in positive
+                        above_zero = isinstance(part, StageConfig) or field.name in positive
+                        zero_allowed = field.name == "lead" or not above_zero
                         if not number >= 0 or (number == 0 and not zero_allowed):
                             raise InvalidConfigError(f"{field.name} is {value!r}; give a number above 0.")
         if not self.stages:
             raise InvalidConfigError("stages is empty; give at least one.")
         for stage in self.stages:
-            if stage.frames < 2 or stage.size % LEVEL_STRIDES[-1] or not all(map(math.isfinite, stage.rate)):
+            finite = all(map(math.isfinite, stage.rate))
+            if stage.frames < stage.lead + 2 or stage.size % LEVEL_STRIDES[-1] or not finite:
                 raise InvalidConfigError(
-                    f"A stage has {stage.frames} frames of {stage.size} pixels at rates {stage.rate}; give at least "
-                    f"two frames, a size that is a multiple of {LEVEL_STRIDES[-1]}, and finite rates."
+                    f"A stage has {stage.frames} frames, {stage.lead} of them lead, of {stage.size} pixels at rates "
+                    f"{stage.rate}; give at least two frames more than lead, a size that is a multiple of "
+                    f"{LEVEL_STRIDES[-1]}, and finite rates."
                 )
         if not self.data.scenes:
             raise InvalidConfigError("scenes is empty; give at least one kind.")

@@ -25,7 +25,7 @@ from taptr_ros.training.batches import (
     draw_batch,
 )
 from taptr_ros.training.clip_files import Generators, pool_files
-from taptr_ros.training.config import DataConfig, TrainingConfig, to_yaml
+from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig, to_yaml
 from taptr_ros.training.journal import Journal
 from taptr_ros.training.losses import losses
 from taptr_ros.training.measure import EvaluationScenes
@@ -80,7 +80,7 @@ class _Run:
         for step in tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True):
             batch = self._batch(step)
             stage, _ = self.config.stage_at(step)
-            noted.append(self._learn(batch, frozen_norms=stage.frozen_norms))
+            noted.append(self._learn(batch, stage))
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
             if self.state.step % self.config.log_every == 0:
                 if self.journal is not None:
@@ -100,15 +100,17 @@ class _Run:
         self.count(stage.clips)
         return batch
 
-    def _learn(self, batch: Batch, *, frozen_norms: bool) -> dict[str, float]:
+    def _learn(self, batch: Batch, stage: StageConfig) -> dict[str, float]:
         """Take one step; returns what is worth noting."""
         self.state.network.train()
-        if frozen_norms:
+        if stage.frozen_norms:
             for module in self.state.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         self.state.optimizer.zero_grad(set_to_none=True)
-        unrolled = unroll(self.state.network, batch, fused=self.fused, bfloat16=self.config.bfloat16)
+        unrolled = unroll(
+            self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16
+        )
         loss = losses(unrolled, batch, self.config.loss)
         unrolled.backward(loss.total)
         gradients = [parameter.grad for parameter in self.state.network.parameters() if parameter.grad is not None]
@@ -117,9 +119,10 @@ class _Run:
         norm = self.state.apply_gradients(rate)
         with torch.no_grad():
             size = batch.images.shape[2]
-            error = size * (unrolled.positions[:, -1] - batch.xy[1:]).norm(dim=-1)[batch.visible[1:]]
+            true, visible = batch.xy[unrolled.first :], batch.visible[unrolled.first :]
+            error = size * (unrolled.positions[:, -1] - true).norm(dim=-1)[visible]
             within = (error < 4.0).float().mean()
-            guessed = (unrolled.visibility_logits[:, -1] > 0) == batch.visible[1:]
+            guessed = (unrolled.visibility_logits[:, -1] > 0) == visible
         return {
             "loss/total": float(loss.total.detach()),
             "loss/position": float(loss.position.detach()),

@@ -43,7 +43,8 @@ class Losses:
 def losses(unrolled: Unrolled, batch: Batch, config: LossConfig) -> Losses:
     """Return the losses of a batch."""
     size = unrolled.sizes[0][0] * LEVEL_STRIDES[0]
-    true, visible = torch.nan_to_num(batch.xy[1:], nan=UNKNOWN), batch.visible[1:]
+    true = torch.nan_to_num(batch.xy[unrolled.first :], nan=UNKNOWN)
+    visible = batch.visible[unrolled.first :]
     position = position_loss(
         size * unrolled.positions, size * true, visible, size, config.hidden, config.layer_discount
     )
@@ -53,9 +54,7 @@ def losses(unrolled: Unrolled, batch: Batch, config: LossConfig) -> Losses:
         LEVEL_STRIDES, unrolled.queries, unrolled.levels, unrolled.sizes, strict=True
     ):
         some = slice(config.fine_points if stride == LEVEL_STRIDES[0] else None)
-        by_level.append(
-            contrastive_loss(queries[:, some], level[1:], true[:, :, some], visible[:, :, some], level_size)
-        )
+        by_level.append(contrastive_loss(queries[:, some], level, true[:, :, some], visible[:, :, some], level_size))
     contrastive = torch.stack(by_level).mean()
     total = config.position * position + config.visibility * visibility + config.contrastive * contrastive
     return Losses(total, position, visibility, contrastive)

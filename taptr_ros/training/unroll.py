@@ -12,6 +12,7 @@ from torch import Tensor
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
+from taptr_ros.model.small_decoder import SmallDecoderOutput
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.training.batches import Batch
 
@@ -21,14 +22,16 @@ LOST = 24.0
 
 @dataclasses.dataclass(frozen=True)
 class Unrolled:
-    """What the network made of a batch of B clips of T frames with N points each."""
+    """What the network made of a batch of B clips with N points each, in the L frames that are learnt from."""
 
+    first: int
+    """Number of the first of these frames; the last is the clip's."""
     positions: Tensor
-    """[T-1,layers,B,N,2] unit coordinates in the frames after the first, after every decoder layer."""
+    """[L,layers,B,N,2] unit coordinates after every decoder layer."""
     visibility_logits: Tensor
-    """[T-1,layers,B,N]."""
+    """[L,layers,B,N]."""
     levels: list[Tensor]
-    """[T,B,h*w,C] features of each level, finest first."""
+    """[L,B,h*w,C] features of each level, finest first."""
     queries: list[Tensor]
     """[B,N,C] features of each level at the query points."""
     sizes: list[tuple[int, int]]
@@ -37,39 +40,54 @@ class Unrolled:
     """Computes the gradients of a loss of the above."""
 
 
-def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) -> Unrolled:
+def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, bfloat16: bool) -> Unrolled:
     """Track the points of a batch from their true places in the first frame on.
 
     Gradients run through time by way of the memory; positions are handed on without. A visible point that is lost goes
     on from its true place, as one that the tracker has found again by global matching: lost points teach nothing.
-    `fused` reads features with `taptr_ros.training.fused_patches`, on a processor only.
+
+    Args:
+        network: in training mode.
+        batch: clips of more than `lead` + 1 frames.
+        lead: frames after the first that are followed without learning from them. They make memories long, with long
+            occlusions in them, for a third of the time that other frames take.
+        fused: read features with `taptr_ros.training.fused_patches`, on a processor only.
+        bfloat16: encode images in bfloat16.
     """
     frames, clips, points = batch.visible.shape
-    images = batch.images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
-        maps = network.encoder(images)
+    first = 1 + lead
+
+    def encode(images: Tensor) -> list[Tensor]:
+        images = images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+            return list(network.encoder(images))
+
+    maps = encode(torch.cat((batch.images[:1], batch.images[first:])))
     sizes = [(level.shape[2], level.shape[3]) for level in maps]
-    encoded = [level.float().permute(0, 2, 3, 1).reshape(frames, -1, level.shape[1]) for level in maps]
+    encoded = [_rows(level, clips) for level in maps]
     # The tracks' graph ends at these leaves. What reads them a hundred times adds to one gradient, which then goes
     # through the encoder once.
     leaves = [level.detach().requires_grad_() for level in encoded]
     for leaf in leaves:
         leaf.grad = torch.zeros_like(leaf)
-    by_frame = _features_by_frame(leaves, sizes, clips, points, fused=fused)
+    image = torch.arange(clips, device=leaves[0].device).repeat_interleave(points)
+    start, *learnt = _features_by_frame(leaves, sizes, image, fused=fused)
     network.patches_at = GatheredPatches
     if fused:
         from taptr_ros.training.fused_patches import FusedPatches
 
         network.patches_at = FusedPatches
 
-    start = Features([leaf[0] for leaf in leaves], sizes, by_frame[0].image)
-    content, context, state = network.init_queries(start, batch.xy[0].flatten(0, 1))
+    content, context, state = network.init_queries(
+        Features([leaf[0] for leaf in leaves], sizes, image), batch.xy[0].flatten(0, 1)
+    )
     centre = context[:, 1, 1].view(clips, points, -1).split(network.config.level_channels, dim=-1)
     keys, values = [_rotated(content, 0)], [content]
     weights = [torch.ones_like(content[:, 0])]
     moving = torch.ones_like(content[:, 0], dtype=torch.bool)
     positions, logits = [], []
-    for frame in range(1, frames):
+
+    def advance(frame: int, features: Features, state: Tensor) -> SmallDecoderOutput:
         tracks = DecoderInput(
             content=content,
             context=context,
@@ -80,34 +98,49 @@ def unroll(network: SmallNetwork, batch: Batch, *, fused: bool, bfloat16: bool) 
             phase=_phase(frame, content),
             updated=moving,
         )
-        output = network.decode(by_frame[frame], tracks)
-        state = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
-        positions.append(output.positions)
-        logits.append(output.visibility_logits)
+        output = network.decode(features, tracks)
         keys.append(_rotated(output.content, frame))
         values.append(output.content)
         # Like the tracker, which never writes a slot of weight 0.
         weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
+        moved = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
+        return dataclasses.replace(output, state=moved)
+
+    for frame in range(1, first):
+        with torch.no_grad():
+            rows = [_rows(level, clips)[0] for level in encode(batch.images[frame : frame + 1])]
+            # The start's gradients stand in for the frame's: nothing is added to them.
+            state = advance(frame, Features(rows, sizes, image, start.gradients), state).state
+    for frame, features in enumerate(learnt, first):
+        output = advance(frame, features, state)
+        state = output.state
+        positions.append(output.positions)
+        logits.append(output.visibility_logits)
 
     def backward(loss: Tensor) -> None:
         loss.backward()
         torch.autograd.backward(encoded, [leaf.grad for leaf in leaves])
 
     return Unrolled(
+        first=first,
         positions=torch.stack(positions).unflatten(2, (clips, points)),
         visibility_logits=torch.stack(logits).unflatten(2, (clips, points)),
-        levels=[leaf.unflatten(1, (clips, -1)) for leaf in leaves],
+        levels=[leaf[1:].unflatten(1, (clips, -1)) for leaf in leaves],
         queries=list(centre),
         sizes=sizes,
         backward=backward,
     )
 
 
+def _rows(level: Tensor, clips: int) -> Tensor:
+    """Return a level [T*B,C,h,w] of all frames and clips as rows [T,B*h*w,C]."""
+    return level.float().permute(0, 2, 3, 1).reshape(len(level) // clips, -1, level.shape[1])
+
+
 def _features_by_frame(
-    leaves: list[Tensor], sizes: list[tuple[int, int]], clips: int, points: int, *, fused: bool
+    leaves: list[Tensor], sizes: list[tuple[int, int]], image: Tensor, *, fused: bool
 ) -> list[Features]:
-    """Return the features of all clips in every frame, from levels [T,B*h*w,C]."""
-    image = torch.arange(clips, device=leaves[0].device).repeat_interleave(points)
+    """Return the features of all clips in every frame, from levels [T,B*h*w,C]; `image` [B*N] tells a point's clip."""
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     if fused:
         return [
