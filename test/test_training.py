@@ -32,6 +32,7 @@ from taptr_ros.training.batches import (  # noqa: E402
     longest_occlusion,
     median_step,
     mirror,
+    turn,
 )
 from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
 from taptr_ros.training.config import (  # noqa: E402
@@ -131,6 +132,22 @@ def test_crops_flips_and_time_keep_points_on_their_pixels() -> None:
             np.testing.assert_allclose(clip.xy[0, frame], centroid, atol=0.8)
             seen += 1
     assert seen > 60
+
+
+def test_turned_cameras_keep_points_on_their_pixels() -> None:
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (64, 80, 3), np.uint8), (0, 0), 3.0)
+    xy = np.repeat(rng.uniform(8, 55, (40, 1, 2)).astype(np.float32), 6, axis=1)
+    clip = Clip(np.repeat(picture[np.newaxis], 6, axis=0), xy, np.ones((40, 6), bool))
+    turned = turn(clip, rng)
+    assert np.linalg.norm(turned.xy - xy, axis=-1).max() > 2.0
+    inside = ((turned.xy > 1) & (turned.xy < [78, 62])).all(axis=-1)
+    assert inside.mean() > 0.5
+    for frame in range(6):
+        shown = inside[:, frame]
+        before = cv2.remap(picture, xy[shown, frame], None, cv2.INTER_LINEAR)
+        after = cv2.remap(turned.frames[frame], turned.xy[shown, frame], None, cv2.INTER_LINEAR)
+        np.testing.assert_allclose(after, before, atol=4)
 
 
 def test_points_start_visible_and_crops_without_points_are_refused() -> None:

@@ -17,6 +17,7 @@ from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_clip, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig
 from taptr_ros.training.scenes import Clip, generate
+from taptr_ros.training.scenes.motion import apply, rotation, scaling, smooth_path, translation
 
 LARGEST_STRIDE = 3
 """Clips are read at up to this many frames per frame of the batch, which makes motion faster."""
@@ -29,6 +30,15 @@ LONG_OCCLUSION = 8
 
 FASTEST = 14.0
 """Crops whose points move by more than this many pixels between frames, in the median, are drawn again."""
+
+TURNED_SHARE = 0.4
+"""Share of the crops whose camera also turns about its axis and zooms: wrist cameras do, and few scenes."""
+
+TURN = 0.005, 0.06
+"""Least and greatest speed at which it turns, in radians per frame, root mean square."""
+
+ZOOM = 0.02, 0.5
+"""Greatest speed, root mean square and per frame, and reach of the zoom's logarithm."""
 
 FLAT = 4.0
 """Standard deviation, in grey levels, below which a point's surroundings count as without texture."""
@@ -151,7 +161,10 @@ def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) 
     """Draw a clip of the stage's frames, size and points: a crop, scaled, flipped and turned, forwards or backwards."""
     while True:
         clip = source(rng)
-        clip = crop(in_time(clip, stage.frames, rng), stage.size, rng)
+        clip = in_time(clip, stage.frames, rng)
+        if rng.random() < TURNED_SHARE:
+            clip = turn(clip, rng)
+        clip = crop(clip, stage.size, rng)
         points = choose_points(clip, stage.points, rng)
         if points is not None and median_step(clip) < FASTEST:
             chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
@@ -169,6 +182,24 @@ def in_time(clip: Clip, frames: int, rng: np.random.Generator) -> Clip:
     if rng.random() < 0.5:
         chosen = chosen[::-1]
     return Clip(clip.frames[chosen], clip.xy[:, chosen], clip.visible[:, chosen])
+
+
+def turn(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Turn the camera about its axis and zoom, more and more or to and fro; where nothing is known there is one colour.
+
+    Visibility stays what it was: points that leave the image have positions outside it.
+    """
+    frames, (height, width) = len(clip.frames), clip.frames.shape[1:3]
+    angle = smooth_path(rng, frames, _log_uniform(rng, *TURN), reach=100.0)
+    zoom = smooth_path(rng, frames, rng.uniform(0.0, ZOOM[0]), reach=ZOOM[1])
+    pivot = rng.uniform(0.3, 0.7, 2) * [width - 1, height - 1]
+    moved = translation(*pivot) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-pivot)
+    colour = rng.integers(0, 256, 3).tolist()
+    images = [
+        cv2.warpAffine(frame, matrix[:2], (width, height), borderValue=colour)
+        for frame, matrix in zip(clip.frames, moved, strict=True)
+    ]
+    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy).astype(np.float32), clip.visible)
 
 
 def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:

@@ -108,9 +108,7 @@ class _Run:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         self.state.optimizer.zero_grad(set_to_none=True)
-        unrolled = unroll(
-            self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16
-        )
+        unrolled = unroll(self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16)
         loss = losses(unrolled, batch, self.config.loss)
         unrolled.backward(loss.total)
         gradients = [parameter.grad for parameter in self.state.network.parameters() if parameter.grad is not None]

@@ -54,7 +54,7 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
         fused: read features with `taptr_ros.training.fused_patches`, on a processor only.
         bfloat16: encode images in bfloat16.
     """
-    frames, clips, points = batch.visible.shape
+    _, clips, points = batch.visible.shape
     first = 1 + lead
 
     def encode(images: Tensor) -> list[Tensor]:
