@@ -145,8 +145,8 @@ def test_turned_cameras_keep_points_on_their_pixels() -> None:
     assert inside.mean() > 0.5
     for frame in range(6):
         shown = inside[:, frame]
-        before = cv2.remap(picture, xy[shown, frame], None, cv2.INTER_LINEAR)
-        after = cv2.remap(turned.frames[frame], turned.xy[shown, frame], None, cv2.INTER_LINEAR)
+        before = cv2.remap(picture, xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
+        after = cv2.remap(turned.frames[frame], turned.xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
         np.testing.assert_allclose(after, before, atol=4)
 
 

@@ -199,7 +199,7 @@ def turn(clip: Clip, rng: np.random.Generator) -> Clip:
         cv2.warpAffine(frame, matrix[:2], (width, height), borderValue=colour)
         for frame, matrix in zip(clip.frames, moved, strict=True)
     ]
-    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy).astype(np.float32), clip.visible)
+    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy.astype(np.float64)).astype(np.float32), clip.visible)
 
 
 def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:
