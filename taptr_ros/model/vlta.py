@@ -72,7 +72,7 @@ class VisibilityAwareLongTemporalAttention(nn.Module):
             alpha = torch.cat((alpha, start.view(-1, 1, 1)), dim=-1)
         attention = scores.softmax(-1) * alpha
         total = attention.sum(-1, keepdim=True)
-        mixed = torch.matmul(attention[..., : values.shape[1]], values)
+        mixed = _weighted_sums(attention[..., : values.shape[1]], values)
         if self.current_frame_in_memory:
             mixed = mixed + attention[..., -1:] * current.unsqueeze(1)
         value_weight = self.value_projection.weight.view(self.heads, depth, dim)
@@ -89,6 +89,14 @@ def _scores(query: Tensor, keys: Tensor) -> Tensor:
         # copy them for every head.
         return torch.matmul(query.unsqueeze(2), keys.unsqueeze(1).transpose(2, 3)).squeeze(2)
     return torch.matmul(query, keys.transpose(1, 2))
+
+
+def _weighted_sums(attention: Tensor, values: Tensor) -> Tensor:
+    """Return the sums [N,heads,D] of values [N,M,D], weighted by [N,heads,M]."""
+    if torch.onnx.is_in_onnx_export():
+        # As above.
+        return torch.matmul(attention.unsqueeze(2), values.unsqueeze(1)).squeeze(2)
+    return torch.matmul(attention, values)
 
 
 def rotate_back(query: Tensor, phase: Tensor) -> Tensor:
