@@ -50,7 +50,7 @@ FLAT_SHARE = 0.25
 """How often points without texture are chosen, compared with others: there is little to see of how they move."""
 
 FEWEST_POINTS = 8
-"""Crops in which fewer points are visible in the first frame are drawn again."""
+"""Crops in which fewer points are visible in the first frame, or in any that is learnt from, are drawn again."""
 
 SEQUENCE_FRAMES = 48
 """Most frames that are read of a sequence at once."""
@@ -166,8 +166,11 @@ def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) 
             clip = turn(clip, rng)
         clip = crop(clip, stage.size, rng)
         points = choose_points(clip, stage.points, rng)
-        if points is not None and median_step(clip) < FASTEST:
-            chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
+        if points is None or median_step(clip) >= FASTEST:
+            continue
+        chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
+        learnt_from = chosen.visible[:, 1 + stage.lead :].any(axis=1)
+        if learnt_from.sum() >= min(FEWEST_POINTS, stage.points):
             return mirror(chosen, rng)
 
 

@@ -84,7 +84,7 @@ class _Run:
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
             if self.state.step % self.config.log_every == 0:
                 if self.journal is not None:
-                    means = {name: sum(values[name] for values in noted) / len(noted) for name in noted[0]}
+                    means = {name: float(np.mean([values[name] for values in noted])) for name in noted[0]}
                     rate = frames / (time.monotonic() - since)
                     self.journal.numbers(self.state.step, {**means, "train/frames_per_second": rate})
                 noted.clear()
