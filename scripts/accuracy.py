@@ -16,8 +16,9 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -28,10 +29,12 @@ from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.evaluation.metrics import METRIC_RASTER
 from taptr_ros.media.sources import open_source
 from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.runtime.loading import LUCAS_KANADE, TAPTR_SMALL, load_backend
 from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
 from taptr_ros.training.measure import FIRST_SEED, as_sequence
 from taptr_ros.training.scenes import Clip, SceneConfig, generate
+from taptr_ros.training.scenes.config import Kind
 
 SIZE = (METRIC_RASTER, METRIC_RASTER)
 """(height, width) of all frames."""
@@ -39,8 +42,11 @@ SIZE = (METRIC_RASTER, METRIC_RASTER)
 PERIOD = 33_333_333
 """Nanoseconds between two frames."""
 
+OCCLUSION_SCENES = 96, 120
+"""Points and frames of the scenes with long occlusions."""
+
 HIDDEN_FRAMES = 20
-"""Occlusions longer than this many frames are long."""
+LONG_OCCLUSIONS = f"occlusions longer than {HIDDEN_FRAMES} frames"
 
 REACH, PATIENCE = 8.0, 10
 """A track counts as found again if it is seen within so many pixels of its point in one of so many frames after it."""
@@ -50,6 +56,9 @@ ROUND_TRIP_FRAMES = 60
 
 GRID = 8
 """Points per side of the grid that is followed through clips and still pictures."""
+
+TURN, TURNS = 3.0, (30, 60, 90)
+"""Degrees per frame by which a picture is turned, and after which points are looked at."""
 
 STILL_FRAMES, NOISE = 60, 2.0
 """Length of the still stream, and the standard deviation of its noise in grey levels."""
@@ -94,7 +103,11 @@ def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[
     if arguments.sequences:
         sequences = sorted(load_dataset(arguments.sequences), key=lambda sequence: sequence.name)
         for group, members in itertools.groupby(sequences, key=lambda sequence: sequence.name.partition("_")[0]):
-            yield f"sequences {group}", functools.partial(scores, sequences=list(members))
+            group_members = list(members)
+            yield f"sequences {group}", functools.partial(scores, sequences=group_members)
+            clips = [as_clip(sequence) for sequence in group_members]
+            if any(returns(clip.visible) for clip in clips):
+                yield f"sequences {group}, {LONG_OCCLUSIONS}", functools.partial(found_again, clips=clips)
     short = SceneConfig(photos=arguments.photos, points=64)
     yield "scenes of 24 frames", functools.partial(scores, sequences=named(scenes(short, arguments.scenes)))
     long = dataclasses.replace(short, frames=300, fastest=2.0)
@@ -102,16 +115,17 @@ def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[
     for slots in (16, 64, 256, 512):
         config = dataclasses.replace(NO_CUTS, memory_slots=slots)
         yield f"scenes of 300 frames, memory {slots}", functools.partial(scores, sequences=named(clips), tracker=config)
-    slow = dataclasses.replace(short, frames=120, fastest=2.0)
-    kinds = [
-        scenes(dataclasses.replace(slow, kind=kind), max(arguments.scenes // 2, 1)) for kind in ("layered", "spatial")
-    ]
-    hidden = functools.partial(found_again, clips=list(itertools.chain(*kinds)))
-    yield f"occlusions longer than {HIDDEN_FRAMES} frames", hidden
+    points, frames = OCCLUSION_SCENES
+    slow = dataclasses.replace(short, points=points, frames=frames, fastest=2.0)
+    for kind in get_args(Kind):
+        clips = scenes(dataclasses.replace(slow, kind=kind), arguments.scenes)
+        yield f"{kind} scenes, {LONG_OCCLUSIONS}", functools.partial(found_again, clips=clips)
     cuts = named(scenes(dataclasses.replace(short, frames=48, cut_share=1.0), arguments.scenes))
     yield "scene cuts, not looked for", functools.partial(scores, sequences=cuts)
     yield "scene cuts, global matching", functools.partial(scores, sequences=cuts, tracker=TrackerConfig())
     if arguments.clips:
+        turned = functools.partial(turned_pictures, videos=sorted(arguments.clips.glob("*.mp4")))
+        yield "first pictures of clips, turned", turned
         yield "forwards and backwards", functools.partial(round_trips, videos=sorted(arguments.clips.glob("*.mp4")))
     picture = scenes(dataclasses.replace(short, frames=1), 1)[0].frames[0]
     yield "still picture with noise", functools.partial(jitter, picture=picture)
@@ -125,6 +139,13 @@ def scenes(config: SceneConfig, count: int) -> list[Clip]:
 def named(clips: Sequence[Clip]) -> list[EvaluatedSequence]:
     """Return scenes as sequences."""
     return [as_sequence(f"scene_{index}", clip) for index, clip in enumerate(clips)]
+
+
+def as_clip(sequence: EvaluatedSequence) -> Clip:
+    """Return a sequence as a clip; points count as hidden where nothing is known of them."""
+    frames = np.stack([resize_frame(frame, SIZE) for frame in sequence.frames])
+    xy = sequence.points * [SIZE[1] / sequence.size[1], SIZE[0] / sequence.size[0]] - RASTER_OFFSET
+    return Clip(frames, xy.astype(np.float32), ~sequence.occluded & sequence.valid)
 
 
 def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:
@@ -191,6 +212,24 @@ def round_trips(backend: Backend, videos: Sequence[Path]) -> Result:
         "within 4 px, per cent": float(100.0 * (every < 4.0).mean()),
         "worst clip's median, px": float(max(np.median(distance) for distance in distances)),
     }
+
+
+def turned_pictures(backend: Backend, videos: Sequence[Path]) -> Result:
+    """Return the share of points that are within reach of their places in pictures that turn about their middle."""
+    middle = (METRIC_RASTER - 1) / 2
+    near = []
+    for video in videos:
+        picture = resize_frame(next(iter(open_source(video))).image, SIZE)
+        turns = [
+            cv2.getRotationMatrix2D((middle, middle), TURN * frame, 1.0) for frame in range(round(TURNS[-1] / TURN) + 1)
+        ]
+        start, tracks = follow(backend, [cv2.warpAffine(picture, turn, SIZE) for turn in turns])
+        true = np.stack([start @ turn[:, :2].T + turn[:, 2] for turn in turns])
+        inside = ((true > 0) & (true < METRIC_RASTER - 1)).all(axis=(0, -1))
+        xy = np.stack([track.xy for track in tracks])
+        near.append((np.linalg.norm(xy - true, axis=-1) < REACH)[:, inside])
+    within = np.concatenate(near, axis=1).mean(axis=1)
+    return {f"within 8 px after {turn} degrees, per cent": 100.0 * within[round(turn / TURN)] for turn in TURNS}
 
 
 def jitter(backend: Backend, picture: NDArray[np.uint8]) -> Result:
