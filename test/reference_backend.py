@@ -38,6 +38,7 @@ class ReferenceBackend:
             context_dim=DEPTH,
             state_dim=4,
             visible_threshold=0.5,
+            context_renewal=0.0,
             corner_aligned_coordinates=False,
             self_attention=self_attention,
             starting_queries_join_decoder=starting_queries_join_decoder,

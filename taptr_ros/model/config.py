@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
 
@@ -71,6 +71,9 @@ class ModelConfig:
     and its decoded content then enters the memory (spec sections 5 and 6). Off: the initial content does."""
     box_clamped_twice: bool = False
     """The box carried to the next frame passes the clamp of the inverse sigmoid twice (spec section 6)."""
+
+    # What other architectures let their configuration choose.
+    context_renewal: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
         if self.backbone not in get_args(Backbone):

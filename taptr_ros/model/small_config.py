@@ -48,6 +48,9 @@ class SmallConfig:
     """Channels that the 81 similarities of a sampling place are embedded in."""
     similarity_summary: int = 8
     """Channels per sampling place that go into the content feature."""
+    context_renewal: float = 0.2
+    """How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how a
+    point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper."""
     height: int = 256
     """Input height in pixels; images are stretched to it."""
     width: int = 256
@@ -83,6 +86,8 @@ class SmallConfig:
             raise InvalidConfigError(
                 f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
             )
+        if not 0.0 <= self.context_renewal < 1.0:
+            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; give a share from 0 to below 1.")
         if not 0.0 < self.visible_threshold < 1.0:
             raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
 

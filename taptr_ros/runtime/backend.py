@@ -40,6 +40,8 @@ class BackendInfo:
     """Numbers that a track carries from frame to frame, for instance 4 box logits."""
     visible_threshold: float
     """Visibility probability above which a point counts as visible."""
+    context_renewal: float
+    """How much of a visible track's context is replaced by what surrounds it now, whenever contexts are renewed."""
     corner_aligned_coordinates: bool
     """Convention of unit coordinates, see `taptr_ros.runtime.coordinates`."""
     self_attention: bool
@@ -60,6 +62,7 @@ class BackendInfo:
             context_dim=config.context_dim,
             state_dim=config.state_dim,
             visible_threshold=config.visible_threshold,
+            context_renewal=config.context_renewal,
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
             starting_queries_join_decoder=config.starting_queries_join_decoder,
@@ -68,7 +71,7 @@ class BackendInfo:
 
 @dataclasses.dataclass(frozen=True)
 class QueryArrays:
-    """What `Backend.init_queries` computes for N new points; constant while they are tracked, save `state`."""
+    """What `Backend.init_queries` computes for N new points. While they are tracked, the content stays as it is."""
 
     content: Array
     """[N,D] float32 content feature at the query location."""
@@ -99,13 +102,14 @@ FEWEST_SLOTS = 16
 class TrackArrays:
     """Per-track arrays of a backend, preallocated; row i belongs to one track.
 
-    Every track has its initial content, context and state, and one memory of past content features that all
+    Every track has its initial content, its context now (`taptr_ros.model.context_renewal`) and in the query frame, its
+    state, and one memory of past content features that all
     decoder layers share. A memory slot holds the content feature twice: as it is (`values`) and rotated by minus its
     frame index (`keys`). VLTA's rotary embedding depends on the distance t - j only, so rotating the query by minus t
     then gives every score without touching the memory again: <q, R(t - j) m> = <R(-t) q, R(-j) m>.
 
     Attributes (capacity C, slots M, channels D, context channels E, state size S), float32 of the backend's kind:
-        content [C,D], context [C,3,3,E], state [C,S], keys [C,W,D], values [C,W,D],
+        content [C,D], context and query_context [C,3,3,E], state [C,S], keys [C,W,D], values [C,W,D],
         weights [C,W]: visibility weight of each slot (VLTA's alpha); exactly 0 marks an empty slot.
     Channels of `keys` are de-interleaved: first all even channels, then all odd ones.
 
@@ -123,7 +127,7 @@ class TrackArrays:
         self.capacity = capacity
         self.slots = slots
         self.content = arrays.zeros((capacity, depth))
-        self.context = arrays.zeros((capacity, 3, 3, info.context_dim))
+        self.context, self.query_context = (arrays.zeros((capacity, 3, 3, info.context_dim)) for _ in range(2))
         self.state = arrays.zeros((capacity, info.state_dim))
         self._fewest_slots = fewest_slots
         self._room = [arrays.zeros((capacity * slots * channels,)) for channels in (depth, depth, 1)]
@@ -132,7 +136,7 @@ class TrackArrays:
     def start(self, rows: NDArray[np.int64], query: QueryArrays) -> None:
         """Begin tracks in `rows` [N]: take over the query and empty the memory."""
         self.content[rows] = query.content
-        self.context[rows] = query.context
+        self.context[rows] = self.query_context[rows] = query.context
         self.state[rows] = query.state
         self.weights[rows] = 0.0
 
@@ -164,6 +168,7 @@ class TrackArrays:
         self._widen(source.width)
         self.content[row] = source.content[source_row]
         self.context[row] = source.context[source_row]
+        self.query_context[row] = source.query_context[source_row]
         self.state[row] = source.state[source_row]
         self.keys[row, : source.width] = source.keys[source_row]
         self.values[row, : source.width] = source.values[source_row]

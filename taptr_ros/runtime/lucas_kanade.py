@@ -59,6 +59,7 @@ class LucasKanadeBackend:
             context_dim=0,
             state_dim=2,
             visible_threshold=VISIBLE_THRESHOLD,
+            context_renewal=0.0,
             corner_aligned_coordinates=False,
             self_attention=False,
             starting_queries_join_decoder=False,

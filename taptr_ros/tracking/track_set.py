@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.model import context_renewal
 from taptr_ros.model.global_matching import candidate_places, match_globally
 from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
 from taptr_ros.tracking.config import TrackerConfig
@@ -109,6 +110,7 @@ class TrackSet:
         self._update(decoded, settled, frame.number)
         self._conclude(trial)
         self._judge(self._table.live[:settled])
+        self._renew_contexts(frame)
         return decoded is not None
 
     def _find_again(self, frame: Frame) -> _Trial:
@@ -226,6 +228,20 @@ class TrackSet:
             kept = np.flatnonzero(slots >= 0)
             weight = np.maximum(weight[kept], SMALLEST_WEIGHT)
             self._arrays.remember(rows[kept], slots[kept], content[kept], weight, frame_number)
+
+    def _renew_contexts(self, frame: Frame) -> None:
+        """Let the contexts of visible tracks, some in every frame, follow what the points look like."""
+        share = self._info.context_renewal
+        if not share:
+            return
+        live, arrays = self._table.live, self._arrays
+        seen = live["visibility"] >= context_renewal.LEAST_VISIBILITY
+        rows = np.flatnonzero(seen & context_renewal.due(live["sequence"], frame.number))
+        if len(rows):
+            around = self._backend.init_queries(frame.features, live["xy"][rows]).context
+            arrays.context[rows] = context_renewal.renewed(
+                arrays.context[rows], arrays.query_context[rows], around, share
+            )
 
     def _judge(self, settled: NDArray[np.void]) -> None:
         """Decide on visibility and state of the tracks that did not just start."""

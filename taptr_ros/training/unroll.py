@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from taptr_ros.model import context_renewal
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
@@ -81,13 +82,25 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
     content, context, state = network.init_queries(
         Features([leaf[0] for leaf in leaves], sizes, image), batch.xy[0].flatten(0, 1)
     )
+    query_context, sequence = context, torch.arange(points, device=image.device).repeat(clips)
     centre = context[:, 1, 1].view(clips, points, -1).split(network.config.level_channels, dim=-1)
     keys, values = [_rotated(content, 0)], [content]
     weights = [torch.ones_like(content[:, 0])]
     moving = torch.ones_like(content[:, 0], dtype=torch.bool)
     positions, logits = [], []
 
-    def advance(frame: int, features: Features, state: Tensor) -> SmallDecoderOutput:
+    def renew(features: Features, output: SmallDecoderOutput, due: Tensor) -> Tensor:
+        """Return the contexts of points `due` [K], renewed where they are visible; their surroundings learn nothing."""
+        xy, visibility = network.position_and_visibility(output)
+        seen = visibility[due] >= context_renewal.LEAST_VISIBILITY
+        share = network.config.context_renewal * seen.view(-1, 1, 1, 1)
+        with torch.no_grad():
+            around = network.init_queries(dataclasses.replace(features, image=image[due]), xy[due])[1]
+        renewed: Tensor = context_renewal.renewed(context[due], query_context[due], around, share)
+        return renewed
+
+    def advance(frame: int, features: Features) -> SmallDecoderOutput:
+        nonlocal context, state
         tracks = DecoderInput(
             content=content,
             context=context,
@@ -103,17 +116,20 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
         values.append(output.content)
         # Like the tracker, which never writes a slot of weight 0.
         weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
-        moved = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
-        return dataclasses.replace(output, state=moved)
+        state = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
+        due = torch.nonzero(context_renewal.due(sequence, frame)).squeeze(1)
+        # What is learnt later is learnt for the query frame's context, too.
+        with torch.enable_grad():
+            context = context.index_copy(0, due, renew(features, output, due))
+        return output
 
     for frame in range(1, first):
         with torch.no_grad():
             rows = [_rows(level, clips)[0] for level in encode(batch.images[frame : frame + 1])]
             # The start's gradients stand in for the frame's: nothing is added to them.
-            state = advance(frame, Features(rows, sizes, image, start.gradients), state).state
+            advance(frame, Features(rows, sizes, image, start.gradients))
     for frame, features in enumerate(learnt, first):
-        output = advance(frame, features, state)
-        state = output.state
+        output = advance(frame, features)
         positions.append(output.positions)
         logits.append(output.visibility_logits)
 

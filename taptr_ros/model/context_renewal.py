@@ -1,0 +1,48 @@
+"""Contexts that follow what points look like: an addition to TAPTRv3, whose contexts stay those of the query frame.
+
+CCA compares what lies round a point with the point's context. A context that moves towards what the point looks like
+lets it be recognised after it has turned or come closer; it goes back to the query's context as far as the point looks
+as it did there, so that errors do not add up. The content feature still restarts from the query on every frame.
+
+The functions take numpy arrays and torch tensors alike. How much of a context is replaced is the model's
+`context_renewal`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTERVAL = 4
+"""Frames between two renewals of a context."""
+
+LEAST_VISIBILITY = 0.8
+"""Visibility probability from which on a point's context is renewed."""
+
+CHANGED = 0.8
+"""Patch similarity (cosine) with the query's context up to which a point counts as one that looks different now."""
+
+Array = Any
+"""A numpy array or a torch tensor."""
+
+
+def due(sequence: Array, frame: int) -> Array:
+    """Return which of the tracks with numbers `sequence` [N] have their turn in frame number `frame`, [N] bool."""
+    return (sequence + frame) % INTERVAL == 0
+
+
+def renewed(context: Array, query: Array, around: Array, share: Array | float) -> Array:
+    """Return contexts moved by `share` towards what surrounds their points now, or back to those of their queries.
+
+    The more the surroundings look like the query's, the more it is back.
+
+    Args:
+        context: [N,3,3,E] contexts.
+        query: [N,3,3,E] contexts in the query frames.
+        around: [N,3,3,E] what surrounds the points now.
+        share: 0..1, one number or [N,1,1,1].
+    """
+    cells = (1, 2, 3)
+    length = ((query * query).sum(cells) * (around * around).sum(cells)) ** 0.5
+    similarity = (query * around).sum(cells) / (length + 1e-7)
+    back = ((similarity - CHANGED) / (1.0 - CHANGED)).clip(0.0, 1.0).reshape(-1, 1, 1, 1)
+    return context + share * (around + back * (query - around) - context)
