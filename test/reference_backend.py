@@ -25,7 +25,12 @@ REACH = 2.0
 class ReferenceBackend:
     """`Backend` in plain numpy; `calls` counts the runs of the decoder."""
 
-    def __init__(self, self_attention: bool = False, starting_queries_join_decoder: bool = False) -> None:
+    def __init__(
+        self,
+        self_attention: bool = False,
+        starting_queries_join_decoder: bool = False,
+        context_renewal: float = 0.0,
+    ) -> None:
         self._projection = np.random.default_rng(5).normal(size=(27, DEPTH)) / np.sqrt(27)
         self.calls = 0
         self.info = BackendInfo(
@@ -38,7 +43,7 @@ class ReferenceBackend:
             context_dim=DEPTH,
             state_dim=4,
             visible_threshold=0.5,
-            context_renewal=0.0,
+            context_renewal=context_renewal,
             corner_aligned_coordinates=False,
             self_attention=self_attention,
             starting_queries_join_decoder=starting_queries_join_decoder,
@@ -76,7 +81,8 @@ class ReferenceBackend:
         content = tracks.content[:rows].astype(np.float64)
         if self.info.self_attention:
             content = 0.9 * content + 0.1 * content.mean(axis=0)
-        template = _unit(content + self._read_memory(tracks, rows, slots, content, frame))
+        renewed = tracks.context[:rows, 1, 1] - tracks.content[:rows]
+        template = _unit(content + renewed + self._read_memory(tracks, rows, slots, content, frame))
         state = tracks.state[:rows].astype(np.float64)
         predicted = state[:, :2] + state[:, 2:]
         step = np.linspace(-REACH, REACH, 9) / CELLS

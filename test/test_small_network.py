@@ -86,9 +86,12 @@ def test_onnx_equals_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lead", [0, 3])
 def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
     """Training sees what the tracker computes: the same positions and visibilities, for all clips of a batch."""
-    size, frames = 64, 6
+    size, frames = 64, 12
     config = dataclasses.replace(TINY, height=size, width=size)
     network = tiny_network(config)
+    with torch.no_grad():
+        # All are seen well enough for their contexts to be renewed.
+        network.decoder.visibility_head.layers[-1].bias += 2.0
     rng = np.random.default_rng(0)
     clips = [np.stack([streams.view(frame + 7 * clip)[:size, :size] for frame in range(frames)]) for clip in range(2)]
     images = np.stack(clips, axis=1)
@@ -103,7 +106,7 @@ def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
 
     backend = TorchBackend(config, weights_of(network))
     for clip in range(2):
-        tracker = PointTracker(backend, TrackerConfig(scene_cut_threshold=0.0, memory_slots=8))
+        tracker = PointTracker(backend, TrackerConfig(scene_cut_threshold=0.0, memory_slots=16))
         tracker.add(pixels[clip])
         tracker.step(clips[clip][0], 0)
         moved = 0.0
@@ -119,6 +122,10 @@ def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
             np.testing.assert_allclose(tracks.visibility, visibility * shown, atol=1e-4)
             moved = max(moved, float(np.abs(tracks.xy - pixels[clip]).max()))
         assert moved > 1.0
+
+    network.config = dataclasses.replace(config, context_renewal=0.0)
+    never_renewed = unroll(network, batch, lead=lead, fused=False, bfloat16=False)
+    assert (never_renewed.positions - unrolled.positions).abs().max() * size > 0.01
 
 
 def test_lost_points_go_on_from_their_true_places() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from reference_backend import ReferenceBackend
 from streams import HEIGHT, WIDTH, stamp, view
 
+from taptr_ros.model import context_renewal
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
 
@@ -40,6 +41,7 @@ class PlainTrack:
         self.pixels = np.array([xy])
         self.unit = COORDINATES.from_pixels(self.pixels)
         self.query = backend.init_queries(features(frame), self.unit)
+        self.context, self.start = self.query.context, frame
         self.state = self.query.state
         self.memories: list[Memory] = []
         self.visibility = 0.999
@@ -50,7 +52,7 @@ class PlainTrack:
 
     def decode(self, frame: int, updated: bool):
         arrays = self.backend.allocate(1, max(1, len(self.memories)))
-        arrays.start(np.array([0]), self.query)
+        arrays.start(np.array([0]), dataclasses.replace(self.query, context=self.context))
         arrays.state[:] = self.state
         for slot, memory in enumerate(self.memories):
             weight = np.array([memory.weight], np.float32)
@@ -65,13 +67,17 @@ class PlainTrack:
         self.memories.append(Memory(decoded.content[0], max(float(self.visibility), 1e-7), frame))
         if len(self.memories) > self.slots:
             del self.memories[1 if self.pin else 0]
+        renewal = self.backend.info.context_renewal
+        if renewal and context_renewal.due(frame - self.start) and self.visibility >= context_renewal.LEAST_VISIBILITY:
+            around = self.backend.init_queries(features(frame), self.unit).context
+            self.context = context_renewal.renewed(self.context, self.query.context, around, renewal)
 
 
 class PlainTracker:
     """The method for many tracks: a dictionary of `PlainTrack`, nothing shared."""
 
-    def __init__(self, joins: bool, slots: int, pin: bool) -> None:
-        self.make = functools.partial(PlainTrack, ReferenceBackend(starting_queries_join_decoder=joins), slots, pin)
+    def __init__(self, backend: ReferenceBackend, slots: int, pin: bool) -> None:
+        self.make = functools.partial(PlainTrack, backend, slots, pin)
         self.tracks: dict[int, PlainTrack] = {}
         self.waiting: dict[int, tuple[float, float]] = {}
         self.decoder_ran: list[bool] = []
@@ -118,13 +124,14 @@ action = st.one_of(
     joins=st.booleans(),
     slots=st.integers(1, 7),
     pin=st.booleans(),
+    renewal=st.sampled_from((0.0, 0.5)),
 )
-def test_any_sequence_equals_the_plain_method(actions, joins, slots, pin):
+def test_any_sequence_equals_the_plain_method(actions, joins, slots, pin, renewal):
     capacity = 6
-    backend = ReferenceBackend(starting_queries_join_decoder=joins)
+    backend = ReferenceBackend(starting_queries_join_decoder=joins, context_renewal=renewal)
     config = TrackerConfig(capacity=capacity, memory_slots=slots, pin_query_frame=pin, lost_after=0, history_frames=10)
     tracker = PointTracker(backend, config)
-    plain = PlainTracker(joins, slots, pin)
+    plain = PlainTracker(backend, slots, pin)
     frame = 0
     for name, *arguments in actions:
         present = [*plain.tracks, *plain.waiting]
@@ -146,6 +153,27 @@ def test_any_sequence_equals_the_plain_method(actions, joins, slots, pin):
             tracker.clear()
             plain.tracks, plain.waiting = {}, {}
         assert tracker.ids.tolist() == [*plain.tracks, *plain.waiting]
+
+
+def test_renewed_contexts_equal_the_plain_method(monkeypatch):
+    # What points of this stream look like changes little.
+    monkeypatch.setattr(context_renewal, "CHANGED", 0.99)
+    backend = ReferenceBackend(context_renewal=0.5)
+    config = TrackerConfig(memory_slots=8, history_frames=FRAMES, history_seconds=10.0)
+    tracker, plain = PointTracker(backend, config), PlainTracker(backend, 8, pin=True)
+    ids = tracker.add(POINTS).tolist()
+    plain.waiting = dict(zip(ids, POINTS.tolist(), strict=True))
+    for frame in range(FRAMES - 2):
+        plain.step(frame)
+        assert_same(tracker.step(view(frame), stamp(frame)), plain)
+        if frame == 5:
+            tracker.remove([ids[0]])
+            plain.remove(ids[0])
+        if frame == 11:
+            (id_,) = tracker.add([(50.0, 50.0)], stamp=stamp(1)).tolist()
+            plain.add_in_past(id_, (50.0, 50.0), 1, frame)
+    changes = [np.abs(track.context - track.query.context).max() for track in plain.tracks.values()]
+    assert min(changes) > 0.01
 
 
 POINTS = np.array([[30.0, 40.0], [80.5, 60.25], [120.0, 90.0], [100.0, 30.0]])

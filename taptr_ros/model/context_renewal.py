@@ -25,9 +25,9 @@ Array = Any
 """A numpy array or a torch tensor."""
 
 
-def due(sequence: Array, frame: int) -> Array:
-    """Return which of the tracks with numbers `sequence` [N] have their turn in frame number `frame`, [N] bool."""
-    return (sequence + frame) % INTERVAL == 0
+def due(age: Array) -> Array:
+    """Return which of the tracks that started `age` [N] (or one number) frames ago have their turn, bool likewise."""
+    return (age > 0) & (age % INTERVAL == 0)
 
 
 def renewed(context: Array, query: Array, around: Array, share: Array | float) -> Array:

@@ -230,13 +230,13 @@ class TrackSet:
             self._arrays.remember(rows[kept], slots[kept], content[kept], weight, frame_number)
 
     def _renew_contexts(self, frame: Frame) -> None:
-        """Let the contexts of visible tracks, some in every frame, follow what the points look like."""
+        """Every few frames, let the contexts of visible tracks follow what the points look like."""
         share = self._info.context_renewal
         if not share:
             return
         live, arrays = self._table.live, self._arrays
         seen = live["visibility"] >= context_renewal.LEAST_VISIBILITY
-        rows = np.flatnonzero(seen & context_renewal.due(live["sequence"], frame.number))
+        rows = np.flatnonzero(seen & context_renewal.due(frame.number - live["start"]))
         if len(rows):
             around = self._backend.init_queries(frame.features, live["xy"][rows]).context
             arrays.context[rows] = context_renewal.renewed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -55,14 +56,9 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
         fused: read features with `taptr_ros.training.fused_patches`, on a processor only.
         bfloat16: encode images in bfloat16.
     """
-    _, clips, points = batch.visible.shape
+    clips, points = batch.visible.shape[1:]
     first = 1 + lead
-
-    def encode(images: Tensor) -> list[Tensor]:
-        images = images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
-            return list(network.encoder(images))
-
+    encode = functools.partial(_encode, network, bfloat16=bfloat16)
     maps = encode(torch.cat((batch.images[:1], batch.images[first:])))
     sizes = [(level.shape[2], level.shape[3]) for level in maps]
     encoded = [_rows(level, clips) for level in maps]
@@ -79,59 +75,13 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
 
         network.patches_at = FusedPatches
 
-    content, context, state = network.init_queries(
-        Features([leaf[0] for leaf in leaves], sizes, image), batch.xy[0].flatten(0, 1)
-    )
-    query_context, sequence = context, torch.arange(points, device=image.device).repeat(clips)
-    centre = context[:, 1, 1].view(clips, points, -1).split(network.config.level_channels, dim=-1)
-    keys, values = [_rotated(content, 0)], [content]
-    weights = [torch.ones_like(content[:, 0])]
-    moving = torch.ones_like(content[:, 0], dtype=torch.bool)
-    positions, logits = [], []
-
-    def renew(features: Features, output: SmallDecoderOutput, due: Tensor) -> Tensor:
-        """Return the contexts of points `due` [K], renewed where they are visible; their surroundings learn nothing."""
-        xy, visibility = network.position_and_visibility(output)
-        seen = visibility[due] >= context_renewal.LEAST_VISIBILITY
-        share = network.config.context_renewal * seen.view(-1, 1, 1, 1)
-        with torch.no_grad():
-            around = network.init_queries(dataclasses.replace(features, image=image[due]), xy[due])[1]
-        renewed: Tensor = context_renewal.renewed(context[due], query_context[due], around, share)
-        return renewed
-
-    def advance(frame: int, features: Features) -> SmallDecoderOutput:
-        nonlocal context, state
-        tracks = DecoderInput(
-            content=content,
-            context=context,
-            state=state,
-            keys=torch.stack(keys, dim=1),
-            values=torch.stack(values, dim=1),
-            weights=torch.stack(weights, dim=1),
-            phase=_phase(frame, content),
-            updated=moving,
-        )
-        output = network.decode(features, tracks)
-        keys.append(_rotated(output.content, frame))
-        values.append(output.content)
-        # Like the tracker, which never writes a slot of weight 0.
-        weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
-        state = found_again(output.state, batch.xy[frame], batch.visible[frame], batch.images.shape[2])
-        due = torch.nonzero(context_renewal.due(sequence, frame)).squeeze(1)
-        # What is learnt later is learnt for the query frame's context, too.
-        with torch.enable_grad():
-            context = context.index_copy(0, due, renew(features, output, due))
-        return output
-
+    tracks = _UnrolledTracks(network, batch, Features([leaf[0] for leaf in leaves], sizes, image))
     for frame in range(1, first):
         with torch.no_grad():
             rows = [_rows(level, clips)[0] for level in encode(batch.images[frame : frame + 1])]
             # The start's gradients stand in for the frame's: nothing is added to them.
-            advance(frame, Features(rows, sizes, image, start.gradients))
-    for frame, features in enumerate(learnt, first):
-        output = advance(frame, features)
-        positions.append(output.positions)
-        logits.append(output.visibility_logits)
+            tracks.advance(frame, Features(rows, sizes, image, start.gradients))
+    outputs = [tracks.advance(frame, features) for frame, features in enumerate(learnt, first)]
 
     def backward(loss: Tensor) -> None:
         loss.backward()
@@ -139,13 +89,69 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
 
     return Unrolled(
         first=first,
-        positions=torch.stack(positions).unflatten(2, (clips, points)),
-        visibility_logits=torch.stack(logits).unflatten(2, (clips, points)),
+        positions=torch.stack([output.positions for output in outputs]).unflatten(2, (clips, points)),
+        visibility_logits=torch.stack([output.visibility_logits for output in outputs]).unflatten(2, (clips, points)),
         levels=[leaf[1:].unflatten(1, (clips, -1)) for leaf in leaves],
-        queries=list(centre),
+        queries=list(tracks.queries.view(clips, points, -1).split(network.config.level_channels, dim=-1)),
         sizes=sizes,
         backward=backward,
     )
+
+
+class _UnrolledTracks:
+    """The tracks of a batch, B * N points one after the other, with all that they remember."""
+
+    def __init__(self, network: SmallNetwork, batch: Batch, features: Features) -> None:
+        """Start at the true places in the first frame, whose features these are."""
+        self._network, self._batch = network, batch
+        self._content, self._query_context, self._state = network.init_queries(features, batch.xy[0].flatten(0, 1))
+        self._context = self._query_context
+        self.queries = self._query_context[:, 1, 1]
+        """[B*N,E] features at the query points, level by level."""
+        self._keys, self._values = [_rotated(self._content, 0)], [self._content]
+        self._weights = [torch.ones_like(self._content[:, 0])]
+        self._moving = torch.ones_like(self._content[:, 0], dtype=torch.bool)
+
+    def advance(self, frame: int, features: Features) -> SmallDecoderOutput:
+        """Follow the points into a frame."""
+        tracks = DecoderInput(
+            content=self._content,
+            context=self._context,
+            state=self._state,
+            keys=torch.stack(self._keys, dim=1),
+            values=torch.stack(self._values, dim=1),
+            weights=torch.stack(self._weights, dim=1),
+            phase=_phase(frame, self._content),
+            updated=self._moving,
+        )
+        output = self._network.decode(features, tracks)
+        self._keys.append(_rotated(output.content, frame))
+        self._values.append(output.content)
+        # Like the tracker, which never writes a slot of weight 0.
+        self._weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
+        true, visible = self._batch.xy[frame], self._batch.visible[frame]
+        self._state = found_again(output.state, true, visible, self._batch.images.shape[2])
+        if context_renewal.due(frame):
+            # What is learnt from later frames goes into the query's context also through frames that are only followed.
+            with torch.enable_grad():
+                self._renew_contexts(features, output)
+        return output
+
+    def _renew_contexts(self, features: Features, output: SmallDecoderOutput) -> None:
+        """Renew the contexts of visible points; nothing is learnt from what surrounds them."""
+        xy, visibility = self._network.position_and_visibility(output)
+        seen = visibility >= context_renewal.LEAST_VISIBILITY
+        share = self._network.config.context_renewal * seen.view(-1, 1, 1, 1)
+        with torch.no_grad():
+            _, around, _ = self._network.init_queries(features, xy)
+        self._context = context_renewal.renewed(self._context, self._query_context, around, share)
+
+
+def _encode(network: SmallNetwork, images: Tensor, *, bfloat16: bool) -> list[Tensor]:
+    """Return the levels [T*B,C,h,w] of images [T,B,S,S,3]."""
+    images = images.flatten(0, 1).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        return list(network.encoder(images))
 
 
 def _rows(level: Tensor, clips: int) -> Tensor:
