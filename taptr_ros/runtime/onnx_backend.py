@@ -78,10 +78,12 @@ class OnnxBackend:
 
     def init_queries(self, features: Any, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
-        xy = np.asarray(xy, np.float32)
-        return QueryArrays(
-            *self._in_shares(len(xy), lambda share: _run(self._init_queries, features, {"xy": xy[share]}))
-        )
+        count = len(xy)
+        # Few shapes are compiled if numbers of points are rounded up to powers of two.
+        height = 1 << (count - 1).bit_length() if self._fixed_shapes else count
+        padded = np.pad(np.asarray(xy, np.float32), ((0, height - count), (0, 0)))
+        outputs = self._in_shares(height, lambda share: _run(self._init_queries, features, {"xy": padded[share]}))
+        return QueryArrays(*(output[:count] for output in outputs))
 
     def decode(
         self,
