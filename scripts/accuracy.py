@@ -105,9 +105,9 @@ def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[
         for group, members in itertools.groupby(sequences, key=lambda sequence: sequence.name.partition("_")[0]):
             group_members = list(members)
             yield f"sequences {group}", functools.partial(scores, sequences=group_members)
-            clips = [as_clip(sequence) for sequence in group_members]
+            clips = [clip for sequence in group_members for clip in both_ways(as_clip(sequence))]
             if any(returns(clip.visible) for clip in clips):
-                yield f"sequences {group}, {LONG_OCCLUSIONS}", functools.partial(found_again, clips=clips)
+                yield f"sequences {group} and back, {LONG_OCCLUSIONS}", functools.partial(found_again, clips=clips)
     short = SceneConfig(photos=arguments.photos, points=64)
     yield "scenes of 24 frames", functools.partial(scores, sequences=named(scenes(short, arguments.scenes)))
     long = dataclasses.replace(short, frames=300, fastest=2.0)
@@ -145,7 +145,14 @@ def as_clip(sequence: EvaluatedSequence) -> Clip:
     """Return a sequence as a clip; points count as hidden where nothing is known of them."""
     frames = np.stack([resize_frame(frame, SIZE) for frame in sequence.frames])
     xy = sequence.points * [SIZE[1] / sequence.size[1], SIZE[0] / sequence.size[0]] - RASTER_OFFSET
-    return Clip(frames, xy.astype(np.float32), ~sequence.occluded & sequence.valid)
+    visible = ~sequence.occluded & sequence.valid
+    seen = visible.any(axis=1)
+    return Clip(frames, xy[seen].astype(np.float32), visible[seen])
+
+
+def both_ways(clip: Clip) -> tuple[Clip, Clip]:
+    """Return a clip and the same one played backwards: other points, and other sides of things, are seen first."""
+    return clip, Clip(clip.frames[::-1], clip.xy[:, ::-1], clip.visible[:, ::-1])
 
 
 def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:
