@@ -58,11 +58,11 @@ class TrackerConfig:
     """A longer gap between the stamps of two frames is answered like a scene cut; 0 never."""
     match_grid: int = 32
     """Candidate places per image side in global matching."""
-    match_gate: float = 0.6
+    match_gate: float = 0.65
     """Patch similarity (cosine, -1..1) that a global match must reach, else the track stays lost."""
     match_margin: float = 0.1
     """How far a global match must stand out from the next best place, else the track stays lost."""
-    rematch_interval: int = 10
+    rematch_interval: int = 3
     """Frames between two searches by global matching for the tracks that were not seen since the last one; 0 searches
     after scene cuts only."""
 
