@@ -45,7 +45,9 @@ def outputs(changes: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Track points that start in different frames and return everything that comes out."""
     config: ModelConfig = tiny_network.tiny_config(**changes)
     backend = TorchBackend(config, tiny_network.tiny_weights(config))
-    tracker = PointTracker(backend, TrackerConfig(capacity=8, memory_slots=3, support="none", scene_cut_threshold=0.0))
+    # The network alone: no points are sought.
+    alone = TrackerConfig(capacity=8, memory_slots=3, support="none", scene_cut_threshold=0.0, rematch_interval=0)
+    tracker = PointTracker(backend, alone)
     tracker.add([(30.0, 40.0), (101.25, 60.5), (3.0, 2.0)])
     xy = np.full((FRAMES, 5, 2), np.nan, np.float32)
     visibility = np.full((FRAMES, 5), np.nan, np.float32)

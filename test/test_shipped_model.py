@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import cv2
 import numpy as np
 import pytest
 
@@ -9,8 +12,13 @@ torch = pytest.importorskip("torch", reason="PyTorch is one side of the comparis
 pytest.importorskip("yaml", reason="training scenes come with the `training` extra")
 
 from taptr_ros.cli import main  # noqa: E402
+from taptr_ros.model.files import load_model  # noqa: E402
+from taptr_ros.model.small_config import SmallConfig  # noqa: E402
+from taptr_ros.runtime.backend import Backend  # noqa: E402
 from taptr_ros.runtime.export import compare  # noqa: E402
 from taptr_ros.runtime.loading import WEIGHTS, load_backend, shipped_models  # noqa: E402
+from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
+from taptr_ros.tracking import PointTracker, TrackerConfig  # noqa: E402
 from taptr_ros.training.config import EvaluationConfig  # noqa: E402
 from taptr_ros.training.measure import EvaluationScenes  # noqa: E402
 from taptr_ros.training.scenes import SceneConfig, generate  # noqa: E402
@@ -39,6 +47,31 @@ def test_accuracy_on_fresh_scenes() -> None:
     scenes = EvaluationScenes(EvaluationConfig(scenes=SceneConfig(points=32), clips=3))
     scores = scenes.scores(load_backend(NAME))
     assert {name: score for name, score in scores.items() if score < FLOOR[name]} == {}
+
+
+def test_renewed_contexts_recognise_points_that_have_turned() -> None:
+    """Of a grid on a picture that turns by 60 degrees, many more points are where they should be than without."""
+    config, weights = load_model(WEIGHTS / NAME / "model.safetensors")
+    assert isinstance(config, SmallConfig)
+    turns = [cv2.getRotationMatrix2D((127.5, 127.5), 3.0 * frame, 1.0) for frame in range(21)]
+    line = np.linspace(80.0, 175.0, 6)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    true = grid @ turns[-1][:, :2].T + turns[-1][:, 2]
+
+    def share_near(backend: Backend) -> float:
+        near = []
+        for seed in range(4):
+            picture = generate(SceneConfig(frames=1), seed).frames[0]
+            tracker = PointTracker(backend, TrackerConfig(scene_cut_threshold=0.0))
+            tracker.add(grid)
+            for number, turn in enumerate(turns):
+                turned = cv2.warpAffine(picture, turn, (256, 256), borderMode=cv2.BORDER_REFLECT)
+                tracks = tracker.step(turned, number)
+            near.append(np.linalg.norm(tracks.xy - true, axis=1) < 8.0)
+        return float(np.mean(near))
+
+    fixed = TorchBackend(dataclasses.replace(config, context_renewal=0.0), weights)
+    assert share_near(TorchBackend(config, weights)) > share_near(fixed) + 0.1
 
 
 def test_command_line_takes_the_name(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:

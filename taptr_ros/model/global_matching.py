@@ -1,7 +1,7 @@
 """Global matching: find a point anywhere in a frame by its context (paper Eq. 9).
 
 The paper's module has learned weights that were never released. This one has no parameters: it compares the context
-features that the backend gives anyway. It needs numpy only, so that it runs with every backend.
+features that the backend gives anyway. It computes with numpy, so that it runs with every backend.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 TEMPERATURE = 0.05
 """Of the soft-argmax that refines a match between the candidate places; in units of cosine similarity."""
 
 SHORTEST = 1e-2
 """Difference from a frame's mean feature below which a patch counts as featureless and is similar to nothing."""
+
+
+_LINEAR_ALGEBRA = ThreadpoolController()
+"""The libraries behind numpy's matrix products."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +48,11 @@ def match_globally(query_context: NDArray[np.float32], candidate_context: NDArra
     the whole frame has in common says nothing about a place. The best place is refined by a soft-argmax over the
     heat map's 3x3 cells round its peak.
     """
-    count, cells = len(query_context), candidate_context[0, ..., 0].size
-    candidates = candidate_context.reshape(side * side, -1)
-    common = np.tile(candidates.mean(axis=0).reshape(cells, -1).mean(axis=0), cells)
-    queries = _unit_vectors(query_context.reshape(count, -1) - common)
-    # The candidates are many: their distances from the mean, without taking it off each.
-    along = candidates @ common
-    squared_length = np.einsum("nd,nd->n", candidates, candidates) - 2.0 * along + common @ common
-    length = np.sqrt(np.maximum(squared_length, SHORTEST**2))
-    products = queries @ candidates.T - (queries @ common)[:, np.newaxis]
-    heat = np.where(squared_length > SHORTEST**2, products / length, 0.0)
+    # More threads of linear algebra would go on spinning after a product, which takes a core from everything else for a
+    # tenth of a second.
+    with _LINEAR_ALGEBRA.limit(limits=1, user_api="blas"):
+        heat = _heat(query_context, candidate_context)
+    count = len(heat)
     best = heat.argmax(axis=1)
     maps = np.pad(heat.reshape(count, side, side), ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
     windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
@@ -66,6 +66,20 @@ def match_globally(query_context: NDArray[np.float32], candidate_context: NDArra
     elsewhere = (abs(row - best[:, None] // side) > 1) | (abs(column - best[:, None] % side) > 1)
     next_best = np.where(is_peak & elsewhere, heat, -1.0).max(axis=1)
     return Matches(xy.astype(np.float32), score, score - next_best)
+
+
+def _heat(query_context: NDArray[np.float32], candidate_context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the similarities [N,K] of contexts [N,3,3,D] with candidates [K,3,3,D]."""
+    queries, candidates = (context.reshape(len(context), -1) for context in (query_context, candidate_context))
+    cells = candidate_context[0, ..., 0].size
+    common = np.tile(candidates.mean(axis=0).reshape(cells, -1).mean(axis=0), cells)
+    queries = _unit_vectors(queries - common)
+    # The candidates are many: their distances from the mean, without taking it off each.
+    along = candidates @ common
+    squared_length = np.einsum("nd,nd->n", candidates, candidates) - 2.0 * along + common @ common
+    length = np.sqrt(np.maximum(squared_length, SHORTEST**2))
+    products = queries @ candidates.T - (queries @ common)[:, np.newaxis]
+    return np.asarray(np.where(squared_length > SHORTEST**2, products / length, 0.0), np.float32)
 
 
 def _unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
