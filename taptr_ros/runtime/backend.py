@@ -103,9 +103,10 @@ class TrackArrays:
     """Per-track arrays of a backend, preallocated; row i belongs to one track.
 
     Every track has its initial content, its context now (`taptr_ros.model.context_renewal`) and in the query frame, its
-    state, and one memory of past content features that all decoder layers share. A memory slot holds the content feature
-    twice: as it is (`values`) and rotated by minus its frame index (`keys`). VLTA's rotary embedding depends on the distance t - j only, so rotating the query by minus t
-    then gives every score without touching the memory again: <q, R(t - j) m> = <R(-t) q, R(-j) m>.
+    state, and one memory of past content features that all decoder layers share. A memory slot holds the content
+    feature twice: as it is (`values`) and rotated by minus its frame index (`keys`). VLTA's rotary embedding depends on
+    the distance t - j only, so rotating the query by minus t then gives every score without touching the memory again:
+    <q, R(t - j) m> = <R(-t) q, R(-j) m>.
 
     Attributes (capacity C, slots M, channels D, context channels E, state size S), float32 of the backend's kind:
         content [C,D], context and query_context [C,3,3,E], state [C,S], keys [C,W,D], values [C,W,D],
