@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from taptr_ros.model import global_matching
 from taptr_ros.model.global_matching import candidate_places, match_globally
 
 SIDE, DEPTH = 12, 8
@@ -62,3 +64,26 @@ def test_the_corner_is_refined_inwards_only(contexts):
     xy = match_globally(mixed[None], contexts, SIDE).xy[0] * SIDE - 0.5
     assert 0.0 < xy[0] < 0.7
     assert 0.0 <= xy[1] < 0.2
+
+
+def test_one_thread_of_linear_algebra_is_used(monkeypatch):
+    """More of them would go on spinning after the product. What was set before is set again."""
+
+    def threads():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    inside = []
+    heat = global_matching._heat
+
+    def observed(*contexts):
+        inside.extend(threads())
+        return heat(*contexts)
+
+    monkeypatch.setattr(global_matching, "_heat", observed)
+    contexts = np.random.default_rng(0).standard_normal((16, 3, 3, 4)).astype(np.float32)
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        match_globally(contexts[:2], contexts, 4)
+        assert threads() == before
+    assert set(inside) == {1}
+    assert 2 in before

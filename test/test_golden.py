@@ -95,7 +95,10 @@ def test_tracker_reproduces_positions_and_visibility(name: str, prefix: str) -> 
     slots = frames if prefix == "out" else int(golden.arrays["limited_size"]) - 1
     xy, visibility = follow(
         golden,
-        TrackerConfig(memory_slots=slots, pin_query_frame=False, support="none", scene_cut_threshold=0.0, lost_after=0),
+        # The method alone: no points are sought.
+        TrackerConfig(
+            memory_slots=slots, pin_query_frame=False, support="none", scene_cut_threshold=0.0, rematch_interval=0
+        ),
     )
     started = np.arange(frames)[:, None] >= golden.starts
     moved = np.arange(frames)[:, None] > golden.starts
