@@ -44,10 +44,11 @@ def test_memory_stays_flat(backend):
     rng = np.random.default_rng(0)
     live_on(tracker, range(250), rng)
     tracemalloc.start()
-    live_on(tracker, range(250, 300), rng)
+    # Python and libraries keep some small objects for their next use: these are there after a while.
+    live_on(tracker, range(250, 450), rng)
     early = memory_in_use()
-    live_on(tracker, range(300, 500), rng)
+    live_on(tracker, range(450, 850), rng)
     grown = memory_in_use() - early
     tracemalloc.stop()
-    assert grown < 20_000  # less than one small image; 100 bytes left behind by every frame would be seen
+    assert grown < 20_000  # less than one small image; 50 bytes left behind by every frame would be seen
     assert arrays == [id(array) for array in vars(tracker._live._arrays).values()]
