@@ -46,6 +46,8 @@ OCCLUSION_SCENES = 96, 120
 """Points and frames of the scenes with long occlusions."""
 
 HIDDEN_FRAMES = 20
+"""Occlusions longer than this many frames are long."""
+
 LONG_OCCLUSIONS = f"occlusions longer than {HIDDEN_FRAMES} frames"
 
 REACH, PATIENCE = 8.0, 10
@@ -124,9 +126,9 @@ def measurements(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[
     yield "scene cuts, not looked for", functools.partial(scores, sequences=cuts)
     yield "scene cuts, global matching", functools.partial(scores, sequences=cuts, tracker=TrackerConfig())
     if arguments.clips:
-        turned = functools.partial(turned_pictures, videos=sorted(arguments.clips.glob("*.mp4")))
-        yield "first pictures of clips, turned", turned
-        yield "forwards and backwards", functools.partial(round_trips, videos=sorted(arguments.clips.glob("*.mp4")))
+        videos = sorted(arguments.clips.glob("*.mp4"))
+        yield "first pictures of clips, turned", functools.partial(turned_pictures, videos=videos)
+        yield "forwards and backwards", functools.partial(round_trips, videos=videos)
     picture = scenes(dataclasses.replace(short, frames=1), 1)[0].frames[0]
     yield "still picture with noise", functools.partial(jitter, picture=picture)
 

@@ -97,7 +97,12 @@ def test_tracker_reproduces_positions_and_visibility(name: str, prefix: str) -> 
         golden,
         # The method alone: no points are sought.
         TrackerConfig(
-            memory_slots=slots, pin_query_frame=False, support="none", scene_cut_threshold=0.0, rematch_interval=0
+            memory_slots=slots,
+            pin_query_frame=False,
+            support="none",
+            scene_cut_threshold=0.0,
+            lost_after=0,
+            rematch_interval=0,
         ),
     )
     started = np.arange(frames)[:, None] >= golden.starts
