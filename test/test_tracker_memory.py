@@ -32,14 +32,16 @@ def live_on(tracker: PointTracker, frames: range, rng: np.random.Generator) -> N
 
 
 def memory_in_use() -> tracemalloc.Snapshot:
-    """Return what lines of taptr_ros, its tests and numpy hold.
+    """Return what lines of taptr_ros and of its tests hold, and all arrays.
 
     Of other libraries Python keeps short strings and frames for their next use, up to some thousands (its cache of
     attribute names), and which of them are already there depends on what ran before.
     """
     gc.collect()
-    folders = (Path(taptr_ros.__file__).parent, Path(__file__).parent, Path(np.__file__).parent)
-    return tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, f"{folder}/*") for folder in folders])
+    folders = (Path(taptr_ros.__file__).parent, Path(__file__).parent)
+    counted = [tracemalloc.Filter(True, f"{folder}/*") for folder in folders]
+    arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+    return tracemalloc.take_snapshot().filter_traces([*counted, arrays])
 
 
 @pytest.mark.parametrize("backend", [ReferenceBackend(), LucasKanadeBackend()], ids=["memory", "lucas_kanade"])
