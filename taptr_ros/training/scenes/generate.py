@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from taptr_ros.training.scenes.choice import choose_points
 from taptr_ros.training.scenes.clip import Clip
 from taptr_ros.training.scenes.config import SceneConfig
-from taptr_ros.training.scenes.imaging import film
+from taptr_ros.training.scenes.imaging import Film
 from taptr_ros.training.scenes.layered import layered_scene
 from taptr_ros.training.scenes.spatial import spatial_scene
 from taptr_ros.training.scenes.world import LayeredWorld, World
@@ -22,8 +22,7 @@ def generate(config: SceneConfig, seed: int) -> Clip:
     times, shown = _edit(rng, config)
     shutter = float(rng.uniform(0.3, 1.0)) if rng.random() < config.motion_blur_share else 0.0
     worlds = [_world(rng, config, times[number], shutter) for number in range(len(times))]
-    painted = [worlds[number].paint(frame) for frame, number in enumerate(shown)]
-    frames = np.stack(painted)
+    frames = np.stack([worlds[number].paint(frame) for frame, number in enumerate(shown)])
     xy: list[NDArray[np.float32]] = []
     visible: list[NDArray[np.bool_]] = []
     for number, world in enumerate(worlds):
@@ -33,7 +32,7 @@ def generate(config: SceneConfig, seed: int) -> Clip:
         positions, seen = world.track(*choose_points(rng, world, frames, wanted, np.flatnonzero(own)))
         xy.append(positions.astype(np.float32))
         visible.append(seen & own)
-    return Clip(film(rng, config, painted), np.concatenate(xy), np.concatenate(visible))
+    return Clip(Film(rng, config, frames[0]).develop(frames), np.concatenate(xy), np.concatenate(visible))
 
 
 def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.float64], shutter: float) -> World:
