@@ -18,21 +18,45 @@ Whole = NDArray[np.int64]
 
 def generate(config: SceneConfig, seed: int) -> Clip:
     """Return the clip with this seed: the same one on every call and, with one OpenCV version, on every machine."""
-    rng = np.random.default_rng(seed)
-    times, shown = _edit(rng, config)
-    shutter = float(rng.uniform(0.3, 1.0)) if rng.random() < config.motion_blur_share else 0.0
-    worlds = [_world(rng, config, times[number], shutter) for number in range(len(times))]
-    frames = np.stack([worlds[number].paint(frame) for frame, number in enumerate(shown)])
-    xy: list[NDArray[np.float32]] = []
-    visible: list[NDArray[np.bool_]] = []
-    for number, world in enumerate(worlds):
-        own = shown == number
-        # Each scene gets points in proportion to its share of the frames.
-        wanted = round(config.points * int((shown <= number).sum()) / len(shown)) - sum(len(part) for part in xy)
-        positions, seen = world.track(*choose_points(rng, world, frames, wanted, np.flatnonzero(own)))
-        xy.append(positions.astype(np.float32))
-        visible.append(seen & own)
-    return Clip(Film(rng, config, frames[0]).develop(frames), np.concatenate(xy), np.concatenate(visible))
+    shot = Shot(config, seed)
+    frames = np.stack([world.paint(frame) for world, frame in shot.views])
+    film, xy, visible = shot.finish(frames)
+    return Clip(film.develop(frames), xy, visible)
+
+
+class Shot:
+    """A clip whose scenes are made but not painted yet."""
+
+    def __init__(self, config: SceneConfig, seed: int) -> None:
+        """Make the scenes of the clip with this seed."""
+        self._config, self._rng = config, np.random.default_rng(seed)
+        times, self._shown = _edit(self._rng, config)
+        blurred = self._rng.random() < config.motion_blur_share
+        shutter = float(self._rng.uniform(0.3, 1.0)) if blurred else 0.0
+        self._worlds = [_world(self._rng, config, time, shutter) for time in times]
+
+    @property
+    def views(self) -> list[tuple[World, int]]:
+        """What each of the T frames shows: a world, and the number of the frame in it."""
+        return [(self._worlds[number], frame) for frame, number in enumerate(self._shown)]
+
+    def finish(self, frames: NDArray[np.uint8]) -> tuple[Film, NDArray[np.float32], NDArray[np.bool_]]:
+        """Choose points and a film for the painted frames [T,H,W,3]; to be called once.
+
+        Returns the film, positions [N,T,2] in pixels and visibility [N,T].
+        """
+        xy: list[NDArray[np.float32]] = []
+        visible: list[NDArray[np.bool_]] = []
+        for number, world in enumerate(self._worlds):
+            own = self._shown == number
+            # Each scene gets points in proportion to its share of the frames.
+            share = int((self._shown <= number).sum()) / len(self._shown)
+            wanted = round(self._config.points * share) - sum(len(part) for part in xy)
+            chosen, starts = choose_points(self._rng, world, frames, wanted, np.flatnonzero(own))
+            positions, seen = world.track(chosen, starts)
+            xy.append(positions.astype(np.float32))
+            visible.append(seen & own)
+        return Film(self._rng, self._config, frames[0]), np.concatenate(xy), np.concatenate(visible)
 
 
 def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.float64], shutter: float) -> World:

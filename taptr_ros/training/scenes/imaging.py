@@ -31,7 +31,7 @@ class Film:
     """What the camera and the recording do to one clip."""
 
     def __init__(self, rng: np.random.Generator, config: SceneConfig, first: Image) -> None:
-        """Decide everything but where noise is taken from, which is drawn frame by frame; `first` is the first frame."""
+        """Decide everything but the place of noise in each frame; `first` is the first frame as painted."""
         self.light = Light(rng, config)
         self.focus = Focus(rng, config)
         self.exposure = Exposure(rng, config, first)
@@ -75,6 +75,7 @@ class Light:
         self._falloff = (np.square(row) + np.square(column)).astype(np.float32) / 2
 
     def __call__(self, image: Image, index: int) -> Image:
+        """Return frame number `index` with it."""
         light = self.map(index)
         if light is None:
             return image
@@ -106,6 +107,7 @@ class Focus:
         self._sigma = strength * swing.clip(0.0, 1.2)
 
     def __call__(self, image: Image, index: int) -> Image:
+        """Return frame number `index` with it."""
         sigma = self.sigma(index)
         if not sigma:
             return image
@@ -136,6 +138,7 @@ class Exposure:
         self._curve = (np.arange(256) / 255.0) ** np.exp(rng.uniform(-0.35, 0.35))
 
     def __call__(self, image: Image, index: int) -> Image:
+        """Return frame number `index` with it."""
         return np.asarray(cv2.LUT(image, self.table(index)[np.newaxis]), np.uint8)
 
     def table(self, index: int) -> NDArray[np.uint8]:
@@ -153,6 +156,7 @@ class Noise:
         self.grey = rng.random() < 0.3
 
     def __call__(self, image: Image, index: int) -> Image:
+        """Return frame number `index` with it."""
         if not self.strength:
             return image
         height, width = image.shape[:2]
@@ -177,6 +181,7 @@ class Compression:
         self._last: Image | None = None
 
     def __call__(self, image: Image, index: int) -> Image:
+        """Return frame number `index` with it."""
         if self._last is None or self.by_itself(index):
             self._last = self._coded(image)
             return self._last

@@ -39,67 +39,80 @@ class Painter:
     """
 
     def __init__(self, scene: Scene, shutter: float) -> None:
-        self._scene, self._shutter = scene, shutter
-        self._layers = [_PaintedLayer(layer, (scene.width, scene.height), shutter) for layer in scene.layers]
-        motion = np.max([layer.motion for layer in self._layers], axis=0)
+        self.scene = scene
+        """The scene."""
+        self._shutter = shutter
+        self.layers = [PaintedLayer(layer, (scene.width, scene.height), shutter) for layer in scene.layers]
+        """Its layers, as they are painted."""
+        motion = np.max([layer.motion for layer in self.layers], axis=0)
         self._exposures = np.clip(np.ceil(motion / _PIXELS_PER_EXPOSURE), 1, MOST_EXPOSURES).astype(np.int64)
 
     def paint(self, frame: int) -> NDArray[np.uint8]:
         """Return frame number `frame`, uint8 [H,W,3] RGB."""
+        offsets = self.offsets(frame)
+        if len(offsets) == 1:
+            return _rgb(self._instant(frame, *offsets))
+        total = np.zeros((self.scene.height, self.scene.width, 4), np.float32)
+        for offset in offsets:
+            cv2.accumulate(self._instant(frame, offset), total)
+        return _rgb(np.asarray(cv2.convertScaleAbs(total, alpha=1.0 / len(offsets)), np.uint8))
+
+    def offsets(self, frame: int) -> list[float]:
+        """Return when the pictures are taken that are averaged for a frame, in frames after the frame's own time."""
         count = int(self._exposures[frame])
-        if count == 1:
-            return _rgb(self._instant(frame, 0.0))
-        total = np.zeros((self._scene.height, self._scene.width, 4), np.float32)
-        for exposure in range(count):
-            cv2.accumulate(self._instant(frame, self._shutter * ((exposure + 0.5) / count - 0.5)), total)
-        return _rgb(np.asarray(cv2.convertScaleAbs(total, alpha=1.0 / count), np.uint8))
+        return [self._shutter * ((exposure + 0.5) / count - 0.5) for exposure in range(count)]
 
     def _instant(self, frame: int, offset: float) -> NDArray[np.uint8]:
         """Return uint8 [H,W,4] at `offset` frames from the time of the frame; the fourth channel has no meaning."""
-        canvas = np.empty((self._scene.height, self._scene.width, 4), np.uint8)
-        for index in self._scene.order[frame]:
-            self._layers[index].paint(canvas, frame, offset)
+        canvas = np.empty((self.scene.height, self.scene.width, 4), np.uint8)
+        for index in self.scene.order[frame]:
+            self.layers[index].paint(canvas, frame, offset)
         return canvas
 
 
-class _PaintedLayer:
+class PaintedLayer:
     """A layer and what can be computed for all its frames at once."""
 
     def __init__(self, layer: Layer, size: tuple[int, int], shutter: float) -> None:
-        self._layer = layer
+        self.layer = layer
+        """The layer."""
         frames = len(layer.homographies)
         image = np.array([(0, 0), (size[0] - 1, 0), (0, size[1] - 1), (size[0] - 1, size[1] - 1)], np.float64)
         if layer.mask is None:
-            self._boxes, self._crossing = np.tile([0, 0, *size], (frames, 1)), np.zeros(frames, np.bool_)
+            boxes, self._crossing = np.tile([0, 0, *size], (frames, 1)), np.zeros(frames, np.bool_)
             corners = apply(layer.inverses[:, np.newaxis], image)
         else:
             corners = np.tile(_corners(layer), (frames, 1, 1))
-            self._boxes, self._crossing = _extents(layer, corners, size, shutter)
+            boxes, self._crossing = _extents(layer, corners, size, shutter)
+        self.boxes = boxes
+        """[T,4] left, top, right and bottom of what it may cover of the image; right and bottom are exclusive."""
         moved = apply((layer.homographies + layer.velocities)[:, np.newaxis], corners)
         distance = np.hypot(*np.moveaxis(moved - apply(layer.homographies[:, np.newaxis], corners), -1, 0))
-        shown = self._shown = (self._boxes[:, 2] > self._boxes[:, 0]) & (self._boxes[:, 3] > self._boxes[:, 1])
+        shown = (self.boxes[:, 2] > self.boxes[:, 0]) & (self.boxes[:, 3] > self.boxes[:, 1])
         if layer.drawn is not None:
             shown &= layer.drawn
+        self.shown = shown
+        """[T] whether it is seen at all."""
         self.motion = np.where(shown, np.nan_to_num(np.median(distance, axis=1), posinf=0.0), 0.0) * shutter
         """[T] pixels that it moves while light is gathered."""
-        centres = (self._boxes[:, :2] + self._boxes[:, 2:] - 1) / 2
-        self._levels = _mip_levels(layer, centres)
-        self._shrink = [_shrink(layer.texture, level) for level in layer.mip]
-        self._enlarge = [inverse(matrix) for matrix in self._shrink]
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:] - 1) / 2
+        self.levels = _mip_levels(layer, centres)
+        """[T] which level of its mip is painted."""
+        self.shrink = [_shrink(layer.texture, level) for level in layer.mip]
+        """The matrices from its texels to those of each level of its mip."""
+        self._enlarge = [inverse(matrix) for matrix in self.shrink]
         self._map_step = 1 if layer.waves is None else _map_step(layer.waves)
 
     def paint(self, canvas: NDArray[np.uint8], frame: int, offset: float) -> None:
         """Paint the layer over the canvas [H,W,4], as it is at `offset` frames from the time of the frame."""
-        layer = self._layer
-        if not (self._shown[frame] or layer.shadow):
-            return
-        box = tuple(self._boxes[frame].tolist())
+        layer = self.layer
+        box = tuple(self.boxes[frame].tolist())
         homography = layer.homographies[frame] + offset * layer.velocities[frame]
         if layer.shadow is not None:
             _paint_shadow(canvas, layer, homography, box, layer.shadow)
-        if not self._shown[frame]:
+        if not self.shown[frame]:
             return
-        picture = self._picture(homography, box, int(self._levels[frame]), float(layer.times[frame]) + offset)
+        picture = self._picture(homography, box, int(self.levels[frame]), float(layer.times[frame]) + offset)
         if self._crossing[frame]:
             columns, rows = (np.arange(box[axis], box[axis + 2], dtype=np.float64) for axis in (0, 1))
             pixels = np.stack(np.meshgrid(columns, rows), axis=-1)
@@ -116,7 +129,7 @@ class _PaintedLayer:
 
     def _picture(self, homography: Floats, box: _Box, level: int, time: float) -> NDArray[np.uint8]:
         """Return uint8 [h,w,4], RGB times opacity and opacity, of what the layer shows in a box of the image."""
-        layer, (left, top, right, bottom) = self._layer, box
+        layer, (left, top, right, bottom) = self.layer, box
         source, size = layer.mip[level], (right - left, bottom - top)
         border = cv2.BORDER_REFLECT if layer.mask is None else cv2.BORDER_CONSTANT
         if layer.waves is None:
@@ -128,7 +141,7 @@ class _PaintedLayer:
         columns, rows = (np.arange(-1, extent // step + 2) * step + 0.5 * (step - 1) for extent in size)
         pixels = np.stack(np.meshgrid(columns + left, rows + top), axis=-1)
         bent = apply(inverse(homography), pixels)
-        texels = apply(self._shrink[level], bent + layer.waves.displacement(bent, time)).astype(np.float32)
+        texels = apply(self.shrink[level], bent + layer.waves.displacement(bent, time)).astype(np.float32)
         fine_size = (len(columns) * step, len(rows) * step)
         inside = (slice(step, step + size[1]), slice(step, step + size[0]))
         x, y = (cv2.resize(part, fine_size, interpolation=cv2.INTER_LINEAR)[inside] for part in cv2.split(texels))

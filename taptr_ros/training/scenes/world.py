@@ -39,11 +39,11 @@ class LayeredWorld:
     """A world of painted layers."""
 
     def __init__(self, scene: Scene, shutter: float) -> None:
-        self._scene, self._painter = scene, Painter(scene, shutter)
+        self._scene, self.painter = scene, Painter(scene, shutter)
 
     def paint(self, frame: int) -> NDArray[np.uint8]:
         """See `World`."""
-        return self._painter.paint(frame)
+        return self.painter.paint(frame)
 
     def surfaces(self, xy: Floats, frame: int) -> NDArray[np.int64]:
         """See `World`."""
