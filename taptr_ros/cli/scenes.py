@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from taptr_ros.cli.arguments import HelpFormatter, Subparsers, count, output_file, size
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.training.scenes import SceneConfig, generate
+from taptr_ros.training.scenes import SceneConfig, generate, generate_many
 from taptr_ros.training.scenes.config import Kind
 from taptr_ros.training.scenes.sheet import contact_sheet
 from taptr_ros.training.scenes.statistics import clip_statistics
@@ -40,6 +40,7 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument("--points", type=count, default=80, metavar="N", help="tracks of each clip that are drawn")
     parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="size of the frames")
     parser.add_argument("--scale", type=count, default=2, metavar="N", help="enlargement of the frames in the picture")
+    parser.add_argument("--device", help="make all clips together with PyTorch there: cuda (default: one by one)")
     parser.add_argument("--cuts", action="store_true", help="with scene cuts in every clip")
 
 
@@ -59,15 +60,22 @@ def run(arguments: argparse.Namespace) -> None:
     )
     # One thread, as training runs one process per core: the time printed is then that of a core.
     cv2.setNumThreads(1)
-    started = time.process_time()
-    seeds = tqdm(range(arguments.seed, arguments.seed + arguments.clips), unit="clip", disable=None)
-    clips = [generate(config, seed) for seed in seeds]
-    rate = arguments.clips * arguments.frames / (time.process_time() - started)
+    started, busy = time.monotonic(), time.process_time()
+    seeds = range(arguments.seed, arguments.seed + arguments.clips)
+    if arguments.device is None:
+        clips = [generate(config, seed) for seed in tqdm(seeds, unit="clip", disable=None)]
+    else:
+        clips = generate_many(config, seeds, arguments.device)
+    frames = arguments.clips * arguments.frames
+    rate, rate_busy = frames / (time.monotonic() - started), frames / (time.process_time() - busy)
     sheet = contact_sheet(clips, arguments.columns, arguments.points, arguments.scale)
     if not cv2.imwrite(str(arguments.out), sheet[..., ::-1]):
         raise InvalidConfigError(f"{arguments.out} cannot be written as a picture; end its name in .png.")
     statistics = clip_statistics(clips)
-    print(f"{arguments.clips} clips, {rate:.0f} frames per second of processor time: {arguments.out}")
+    print(
+        f"{arguments.clips} clips, {rate:.0f} frames per second, {rate_busy:.0f} per second of processor time: "
+        f"{arguments.out}"
+    )
     print(
         f"Points are visible in {statistics.visible:.0%} of the frames and hidden inside the image in "
         f"{statistics.hidden:.0%}; {statistics.found_again:.0%} of them come back."

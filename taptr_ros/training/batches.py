@@ -16,7 +16,7 @@ from taptr_ros.evaluation.datasets import load_dataset, resize_frame
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_clip, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig
-from taptr_ros.training.scenes import Clip, generate
+from taptr_ros.training.scenes import Clip, generate_many
 from taptr_ros.training.scenes.motion import apply, rotation, scaling, smooth_path, translation
 
 LARGEST_STRIDE = 3
@@ -82,11 +82,13 @@ class GeneratedClips:
     """`ClipSource` that generates every clip when it is drawn."""
 
     def __init__(self, data: DataConfig) -> None:
-        self._scenes = data.scenes
+        self._scenes, self._device = data.scenes, data.device
 
     def __call__(self, rng: np.random.Generator) -> Clip:
         """Generate a clip."""
-        return generate(self._scenes[rng.integers(len(self._scenes))], int(rng.integers(1 << 62)))
+        scenes = self._scenes[rng.integers(len(self._scenes))]
+        (clip,) = generate_many(scenes, [int(rng.integers(1 << 62))], self._device)
+        return clip
 
 
 class PooledClips:

@@ -15,9 +15,12 @@ import cv2
 import numpy as np
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.training.scenes import Clip, SceneConfig, generate
+from taptr_ros.training.scenes import Clip, SceneConfig, generate_many
 
 SUFFIX = ".clip.npz"
+
+TOGETHER = 8
+"""Clips of each kind that a generator makes at once where it makes many at a time."""
 
 PAUSE = 2.0
 """Seconds between two looks of an idle generator at what training has drawn."""
@@ -48,7 +51,16 @@ class Generators:
     They end with the process that started them.
     """
 
-    def __init__(self, folder: Path, scenes: Sequence[SceneConfig], *, processes: int, clips: int, uses: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scenes: Sequence[SceneConfig],
+        *,
+        processes: int,
+        clips: int,
+        uses: float,
+        device: str | None = None,
+    ) -> None:
         """Start `processes` of them.
 
         Args:
@@ -57,6 +69,7 @@ class Generators:
             processes: how many.
             clips: the size of the pool.
             uses: how often a clip is drawn, on average, before it is replaced.
+            device: as `generate_many` takes it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(f".*{SUFFIX}.*"):
@@ -68,7 +81,7 @@ class Generators:
         self._processes = [
             context.Process(
                 target=_fill,
-                args=(folder, tuple(scenes), range(first + index, 1 << 62, processes), clips, uses, self._drawn),
+                args=(folder, scenes, range(first + index, 1 << 62, processes), clips, uses, device, self._drawn),
                 daemon=True,
             )
             for index in range(processes)
@@ -95,17 +108,19 @@ class Generators:
 
 def _fill(
     folder: Path,
-    scenes: tuple[SceneConfig, ...],
+    scenes: Sequence[SceneConfig],
     seeds: range,
     clips: int,
     uses: float,
+    device: str | None,
     drawn: multiprocessing.sharedctypes.Synchronized[int],
 ) -> None:
     """Generate clips for ever: until the pool is full, and then one for every `uses` clips drawn."""
     cv2.setNumThreads(1)
     parent = os.getppid()
     made = 0
-    for seed in seeds:
+    together = 1 if device is None else TOGETHER * len(scenes)
+    for begin in itertools.count(step=together):
         while True:
             if os.getppid() != parent:
                 return
@@ -114,10 +129,14 @@ def _fill(
             if missing > 0 or made < drawn.value / uses / (seeds.step or 1):
                 break
             time.sleep(PAUSE)
-        save_clip(folder / f"{seed:012d}{SUFFIX}", generate(scenes[seed % len(scenes)], seed))
-        if missing <= 0:
-            made += 1
-            for oldest in itertools.islice(pool_files(folder), 1 - missing):
+        numbers = seeds[begin : begin + together]
+        for kind, config in enumerate(scenes):
+            own = [seed for seed in numbers if seed % len(scenes) == kind]
+            for seed, clip in zip(own, generate_many(config, own, device), strict=True):
+                save_clip(folder / f"{seed:012d}{SUFFIX}", clip)
+        if missing < len(numbers):
+            made += len(numbers) - max(missing, 0)
+            for oldest in itertools.islice(pool_files(folder), len(numbers) - missing):
                 # Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
                     oldest.unlink()

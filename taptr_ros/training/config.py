@@ -57,6 +57,9 @@ class DataConfig:
     """How often a clip is drawn, on average, before a new one replaces it; infinity never replaces any."""
     generators: int = 1
     """Generator processes."""
+    device: str | None = None
+    """Where scenes are painted and filmed, many at a time, with PyTorch: cuda. Without one, OpenCV does it on the
+    processor, one scene after the other, which on processors is faster."""
     sequences: str | None = None
     """Folder of your own sequences, in the formats that `taptr eval` reads, for fine-tuning."""
     sequence_share: float = 0.5

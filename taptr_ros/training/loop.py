@@ -175,7 +175,14 @@ def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[Cli
     folder = Path(data.pool)
     if processes.rank() > 0:
         return PooledClips(folder), lambda _: None
-    generators = Generators(folder, data.scenes, processes=data.generators, clips=data.pool_clips, uses=data.uses)
+    generators = Generators(
+        folder,
+        data.scenes,
+        processes=data.generators,
+        clips=data.pool_clips,
+        uses=data.uses,
+        device=data.device,
+    )
     stack.callback(generators.stop)
     while len(pool_files(folder)) < data.pool_start:
         generators.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,12 +26,26 @@ def generate(config: SceneConfig, seed: int) -> Clip:
     return Clip(film.develop(frames), xy, visible)
 
 
+def generate_many(config: SceneConfig, seeds: Sequence[int], device: str | None = None) -> list[Clip]:
+    """Return the clips with these seeds: one by one as `generate` does, or together on a device that PyTorch knows.
+
+    See `taptr_ros.training.scenes.batched` for what differs then.
+    """
+    if device is None:
+        return [generate(config, seed) for seed in seeds]
+    from taptr_ros.training.scenes.batched import generate_batch
+
+    return generate_batch(config, seeds, device)
+
+
 class Shot:
     """A clip whose scenes are made but not painted yet."""
 
     def __init__(self, config: SceneConfig, seed: int) -> None:
         """Make the scenes of the clip with this seed."""
         self._config, self._rng = config, np.random.default_rng(seed)
+        # What has been drawn for points, which depends on what is seen, must not matter.
+        (self._film_rng,) = self._rng.spawn(1)
         times, self._shown = _edit(self._rng, config)
         blurred = self._rng.random() < config.motion_blur_share
         shutter = float(self._rng.uniform(0.3, 1.0)) if blurred else 0.0
@@ -56,7 +72,7 @@ class Shot:
             positions, seen = world.track(chosen, starts)
             xy.append(positions.astype(np.float32))
             visible.append(seen & own)
-        return Film(self._rng, self._config, frames[0]), np.concatenate(xy), np.concatenate(visible)
+        return Film(self._film_rng, self._config, frames[0]), np.concatenate(xy), np.concatenate(visible)
 
 
 def _world(rng: np.random.Generator, config: SceneConfig, times: NDArray[np.float64], shutter: float) -> World:

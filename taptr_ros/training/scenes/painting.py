@@ -205,21 +205,27 @@ def _extents(
 def _paint_shadow(canvas: NDArray[np.uint8], layer: Layer, homography: Floats, box: _Box, shadow: Shadow) -> None:
     """Darken the canvas where the layer, displaced, would cover it."""
     x, y = shadow.offset
-    softness = 2 * max(1, round(0.35 * math.hypot(x, y))) + 1
+    softness = shadow_softness(shadow)
     height, width = canvas.shape[:2]
-    left, top = max(round(box[0] + x) - softness, 0), max(round(box[1] + y) - softness, 0)
+    # Even, so that what is seen of half the pixels does not change with the box.
+    left, top = (max(round(start + shift) - softness, 0) // 2 * 2 for start, shift in zip(box[:2], (x, y), strict=True))
     right, bottom = min(round(box[2] + x) + softness, width), min(round(box[3] + y) + softness, height)
     if right - left < 1 or bottom - top < 1 or layer.mask is None:
         return
-    # Soft edges need no fine picture.
-    small = np.diag([0.5, 0.5, 1.0]) @ translation(x - left, y - top) @ homography
+    # Soft edges need no fine picture. Its pixels are squares of four.
+    small = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]]) @ translation(x - left, y - top) @ homography
     half = ((right - left + 1) // 2, (bottom - top + 1) // 2)
     shade = cv2.warpPerspective(layer.mask, small, half, flags=cv2.INTER_LINEAR)
     shade = cv2.blur(shade, (softness, softness), borderType=cv2.BORDER_CONSTANT)
-    shade = cv2.resize(shade, (right - left, bottom - top))
+    shade = cv2.resize(shade, None, fx=2.0, fy=2.0)[: bottom - top, : right - left]
     light = cv2.cvtColor(cv2.convertScaleAbs(shade, alpha=shadow.brightness - 1.0, beta=255.0), cv2.COLOR_GRAY2RGBA)
     target = canvas[top:bottom, left:right]
     cv2.multiply(target, light, dst=target, scale=1 / 255)
+
+
+def shadow_softness(shadow: Shadow) -> int:
+    """Return the side, an odd number, of the square over which a shadow of half the size is averaged."""
+    return 2 * max(1, round(0.35 * math.hypot(*shadow.offset))) + 1
 
 
 def _shrink(texture: NDArray[np.uint8], level: NDArray[np.uint8]) -> Floats:
