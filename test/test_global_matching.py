@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from taptr_ros.model import global_matching
 from taptr_ros.model.global_matching import candidate_places, match_globally
 
 SIDE, DEPTH = 12, 8
+LEAST = 0.6
+
+
+class Frame:
+    """Features on a grid of SIDE x SIDE places, with a large common part, bilinear between them."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.features = np.random.default_rng(seed).normal(size=(SIDE, SIDE, DEPTH)).astype(np.float32) + 5.0
+        self.sampled = 0
+
+    def contexts(self, xy):
+        """Return the contexts [n,3,3,DEPTH] at unit coordinates [n,2]; the border goes on outwards."""
+        self.sampled += len(xy)
+        offset = np.arange(-1, 2, dtype=np.float32)
+        around = np.stack(np.meshgrid(offset, offset, indexing="xy"), axis=-1)
+        x, y = np.moveaxis(np.clip(xy[:, None, None] * SIDE - 0.5 + around, 0.0, SIDE - 1.0), -1, 0)
+        left, top = np.minimum(x, SIDE - 2).astype(int), np.minimum(y, SIDE - 2).astype(int)
+        right, low = (x - left)[..., None], (y - top)[..., None]
+        upper = self.features[top, left] * (1 - right) + self.features[top, left + 1] * right
+        lower = self.features[top + 1, left] * (1 - right) + self.features[top + 1, left + 1] * right
+        return (upper * (1 - low) + lower * low).astype(np.float32)
+
+    def match(self, query_context, present=None):
+        if present is None:
+            present = np.full((len(query_context), 2), 0.5, np.float32)
+        return match_globally(query_context, self.contexts, SIDE, present, LEAST)
 
 
 @pytest.fixture
-def contexts():
-    """Contexts [SIDE*SIDE,3,3,DEPTH] cut from one random feature map, with a large common part."""
-    padded = np.random.default_rng(0).normal(size=(SIDE + 2, SIDE + 2, DEPTH)) + 5.0
-    patches = [padded[y : y + 3, x : x + 3].swapaxes(0, 1) for y in range(SIDE) for x in range(SIDE)]
-    return np.array(patches, np.float32)
+def frame():
+    return Frame()
 
 
 def test_places_are_the_cell_centres_row_by_row():
@@ -27,63 +50,96 @@ def test_places_are_the_cell_centres_row_by_row():
     )
 
 
-def test_every_patch_finds_its_own_place(contexts):
-    matches = match_globally(contexts, contexts, SIDE)
+def test_every_patch_finds_its_own_place(frame):
+    places = candidate_places(SIDE)
+    matches = frame.match(frame.contexts(places), places[::-1].copy())
     np.testing.assert_allclose(matches.score, 1.0, atol=1e-5)
-    np.testing.assert_allclose(matches.xy, candidate_places(SIDE), atol=1e-3)
+    np.testing.assert_allclose(matches.xy, places, atol=0.02 / SIDE)
     assert (matches.margin > 0.2).all()
+    # SIDE is even: no place is its own counterpart.
+    assert (matches.present < 0.9).all()
+    np.testing.assert_allclose(frame.match(frame.contexts(places), places).present, 1.0, atol=1e-5)
 
 
-def test_brightness_common_to_the_frame_does_not_count(contexts):
-    foreign = np.random.default_rng(1).normal(size=(5, 3, 3, DEPTH)).astype(np.float32) + 5.0
-    matches = match_globally(foreign, contexts, SIDE)
+def test_brightness_common_to_the_frame_does_not_count(frame):
+    foreign = Frame(1)
+    matches = frame.match(foreign.contexts(candidate_places(SIDE)[40:45]))
     assert (matches.score < 0.6).all()
 
 
-def test_a_query_between_two_places_is_found_between_them(contexts):
-    left, right = contexts[5 * SIDE + 3], contexts[5 * SIDE + 4]
-    xy = match_globally((0.5 * (left + right))[None], contexts, SIDE).xy[0] * SIDE - 0.5
-    assert 3.2 < xy[0] < 3.8
-    assert abs(xy[1] - 5.0) < 0.2
+@pytest.mark.parametrize("shift", [(0.5, 0.0), (0.35, -0.35), (-0.2, 0.45), (0.0, 0.0)])
+def test_a_query_between_places_is_found_there(frame, shift):
+    """More closely than thirds of the candidates' distance, and as similar as if it had been one."""
+    xy = np.array([[5.0, 5.0], [8.0, 3.0]], np.float32) / SIDE + np.array(shift, np.float32) / SIDE
+    matches = frame.match(frame.contexts(xy))
+    assert np.abs(matches.xy - xy).max() * SIDE < 0.17
+    assert (matches.score > 0.88).all()
 
 
-def test_repeated_texture_has_no_margin(contexts):
-    contexts[100] = contexts[10]
-    matches = match_globally(contexts[10:11], contexts, SIDE)
+def test_a_peak_that_looks_lower_at_first_is_looked_at_too(frame):
+    """What the query shows lies between candidate places; something a little like it lies at one."""
+    xy = np.array([[5.0, 5.0]], np.float32) / SIDE
+    query, common = frame.contexts(xy), frame.features.mean(axis=(0, 1))
+    noise = 0.6 * np.random.default_rng(3).normal(size=query[0].shape)
+    frame.features[8:11, 8:11] = query[0] + noise
+
+    candidates = (frame.contexts(candidate_places(SIDE)) - common).reshape(SIDE**2, -1)
+    heat = candidates @ (query - common).ravel() / np.linalg.norm(candidates, axis=1)
+    assert np.unravel_index(heat.argmax(), (SIDE, SIDE)) == (9, 9)
+    assert np.abs(frame.match(query).xy - xy).max() * SIDE < 0.17
+
+
+def test_only_promising_peaks_are_looked_at_closely(frame):
+    foreign = Frame(1).contexts(candidate_places(SIDE)[40:60])
+    found = frame.contexts(candidate_places(SIDE)[60:61])
+    frame.sampled = 0
+    frame.match(foreign)
+    assert frame.sampled < SIDE**2 + 20 + 20 * 9
+    frame.sampled = 0
+    frame.match(found)
+    assert SIDE**2 + 1 < frame.sampled <= SIDE**2 + 1 + 3 * 9
+
+
+def test_repeated_texture_has_no_margin(frame):
+    frame.features[7:10, 7:10] = frame.features[2:5, 2:5]
+    matches = frame.match(frame.contexts(np.array([[3.5, 3.5]], np.float32) / SIDE))
     assert matches.margin[0] < 1e-5
     assert matches.score[0] > 0.999
 
 
-def test_a_featureless_frame_matches_nothing(contexts):
-    blank = np.ones_like(contexts)
-    assert (match_globally(contexts[:3], blank, SIDE).score < 0.1).all()
+def test_a_featureless_frame_matches_nothing(frame):
+    contexts = frame.contexts(candidate_places(SIDE)[:3])
+    frame.features[:] = 1.0
+    assert (frame.match(contexts).score < 0.1).all()
 
 
-def test_the_corner_is_refined_inwards_only(contexts):
-    mixed = 0.6 * contexts[0] + 0.4 * contexts[1]
-    xy = match_globally(mixed[None], contexts, SIDE).xy[0] * SIDE - 0.5
-    assert 0.0 < xy[0] < 0.7
-    assert 0.0 <= xy[1] < 0.2
+def test_places_at_the_border_are_found(frame):
+    xy = np.array([[0.6, 0.8], [SIDE - 0.6, 0.8]], np.float32) / SIDE
+    found = frame.match(frame.contexts(xy)).xy * SIDE
+    np.testing.assert_allclose(found, [[0.5, 5 / 6], [SIDE - 0.5, 5 / 6]], atol=1e-3)
 
 
-def test_one_thread_of_linear_algebra_is_used(monkeypatch):
-    """More of them would go on spinning after the product. What was set before is set again."""
+def test_one_thread_of_linear_algebra_is_used(monkeypatch, frame):
+    """More of them would go on spinning after a product. What was set before is set again."""
 
     def threads():
-        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+        return [library["num_threads"] for library in numpys.info() if library["user_api"] == "blas"]
+
+    # Other libraries bring their own, which may be loaded later.
+    numpys = global_matching._LINEAR_ALGEBRA
 
     inside = []
-    heat = global_matching._heat
 
-    def observed(*contexts):
-        inside.extend(threads())
-        return heat(*contexts)
+    class Observed(np.ndarray):
+        def __matmul__(self, other):
+            inside.extend(threads())
+            return np.asarray(self) @ np.asarray(other)
 
-    monkeypatch.setattr(global_matching, "_heat", observed)
-    contexts = np.random.default_rng(0).standard_normal((16, 3, 3, 4)).astype(np.float32)
+    unit_vectors = global_matching._unit_vectors
+    monkeypatch.setattr(global_matching, "_unit_vectors", lambda vectors: unit_vectors(vectors).view(Observed))
     with threadpool_limits(2, user_api="blas"):
         before = threads()
-        match_globally(contexts[:2], contexts, 4)
+        frame.match(frame.contexts(candidate_places(SIDE)[:2]))
         assert threads() == before
     assert set(inside) == {1}
     assert 2 in before

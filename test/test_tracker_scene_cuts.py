@@ -7,8 +7,9 @@ import pytest
 from reference_backend import ReferenceBackend
 from streams import stamp, true_position, view
 
+from taptr_ros.model.global_matching import Matches
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
-from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState
+from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState, track_set
 
 POINTS = np.array([[100.0, 90.0], [60.0, 50.0], [130.0, 60.0]])
 JUMP = 24
@@ -41,13 +42,34 @@ def test_a_cut_to_another_view_of_the_scene_is_bridged(tracker):
     assert tracks[-1].age.tolist() == [15] * 3
 
 
-def test_without_scene_cuts_the_jump_would_not_be_bridged():
-    tracker = PointTracker(ReferenceBackend(), TrackerConfig(scene_cut_threshold=0.0))
-    tracker.add(POINTS)
+def jumped(**options) -> float:
+    """The error in pixels after a jump that is not looked for, of a track that goes on, in doubt, on what is near."""
+    tracker = PointTracker(ReferenceBackend(), TrackerConfig(scene_cut_threshold=0.0, **options))
+    tracker.add(POINTS[2:])
     run(tracker, range(10), view)
-    tracks = run(tracker, range(10, 16), lambda frame: view(frame + JUMP))
+    tracks = run(tracker, range(10, 14), lambda frame: view(frame + JUMP))
     assert not any(frame.scene_cut for frame in tracks)
-    assert np.abs(tracks[-1].xy - true_position(POINTS, 15 + JUMP)).max() > 10.0
+    assert 0.5 < tracks[1].visibility[0] < 0.8
+    return float(np.abs(tracks[-1].xy - true_position(POINTS[2:], 13 + JUMP)).max())
+
+
+def test_without_scene_cuts_the_jump_would_not_be_bridged():
+    assert jumped(rematch_interval=0) > 10.0
+
+
+def test_a_visible_track_in_doubt_moves_to_what_looks_much_more_like_it():
+    assert jumped(rematch_interval=3) < 3.0
+
+
+@pytest.mark.parametrize(("better", "moves"), [(0.19, False), (0.21, True)])
+def test_it_moves_for_twice_the_margin_only(monkeypatch, better, moves):
+    def match(contexts, context_at, side, present, least):  # noqa: ARG001
+        xy = (true_position(POINTS[2:], 12 + JUMP) + 0.5) / (160, 120)
+        score = np.full(1, 0.9, np.float32)
+        return Matches(xy.astype(np.float32), score, score + 1.0, score - np.float32(better))
+
+    monkeypatch.setattr(track_set, "match_globally", match)
+    assert (jumped(rematch_interval=3, match_margin=0.1) < 3.0) == moves
 
 
 def test_a_cut_to_another_scene_loses_the_tracks_where_they_were(tracker):

@@ -56,15 +56,16 @@ class TrackerConfig:
     motion raises it. 0 turns the detector off."""
     gap_seconds: float = 2.0
     """A longer gap between the stamps of two frames is answered like a scene cut; 0 never."""
-    match_grid: int = 32
-    """Candidate places per image side in global matching."""
+    match_grid: int = 24
+    """Candidate places per image side in global matching; round the best of them it looks three times as closely."""
     match_gate: float = 0.65
     """Patch similarity (cosine, -1..1) that a global match must reach, else the track stays lost."""
     match_margin: float = 0.1
-    """How far a global match must stand out from the next best place, else the track stays lost."""
+    """How far a global match must stand out from the next best place, and twice as far from where a visible track is,
+    else the track stays what it was."""
     rematch_interval: int = 3
-    """Frames between two searches by global matching for the tracks that were not seen since the last one; 0 searches
-    after scene cuts only."""
+    """Frames between two searches by global matching for the tracks that were not seen since the last one, and for
+    those of which the network is not sure; 0 searches after scene cuts only."""
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         "capacity": (1, 65536),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.model import context_renewal
-from taptr_ros.model.global_matching import candidate_places, match_globally
+from taptr_ros.model.global_matching import match_globally
 from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import Frame
@@ -18,6 +18,9 @@ from taptr_ros.tracking.support import support_layout
 
 START_VISIBILITY = 0.999
 """Visibility reported in a track's first frame: the probability at the clamp of the logit (spec section 6)."""
+
+DOUBTED = 0.8
+"""Visibility probability below which a visible track is sought too: it may be on something that looks alike."""
 
 SMALLEST_WEIGHT = 1e-7
 """Visibility weight of a memory of a point that was not seen at all: 0 would mark an empty slot."""
@@ -114,7 +117,7 @@ class TrackSet:
         return decoded is not None
 
     def _find_again(self, frame: Frame) -> _Trial:
-        """Search for all tracks after a scene cut, and now and then for those unseen; move them to where they match."""
+        """Search for all tracks after a scene cut, and now and then for those unseen or in doubt; move those found."""
         live = self._table.live
         if frame.scene_cut:
             live["frozen"] = live["id"] != 0
@@ -123,7 +126,8 @@ class TrackSet:
             # All together: most of a search goes into the frame, not into the tracks.
             interval = self._config.rematch_interval
             due = interval > 0 and frame.number % interval == 0
-            sought = (live["unseen"] >= interval) & (live["id"] != 0) & due
+            doubted = live["visible"] & (live["visibility"] < DOUBTED)
+            sought = ((live["unseen"] >= interval) | doubted) & (live["id"] != 0) & due
         rows, xy = np.flatnonzero(sought), np.empty((0, 2), np.float32)
         rows, xy = self._match(frame.features, rows) if len(rows) and self._has_memory else (rows[:0], xy)
         trial = _Trial(live[rows].copy(), self._arrays.state[rows])
@@ -150,11 +154,17 @@ class TrackSet:
 
     def _match(self, features: Features, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
         """Search the frame for the query context of `rows`; return those found and their unit coordinates."""
-        side = self._config.match_grid
-        to_numpy = self._arrays.factory.to_numpy
-        candidates = self._backend.init_queries(features, candidate_places(side))
-        matches = match_globally(to_numpy(self._arrays.context[rows]), to_numpy(candidates.context), side)
-        sure = (matches.score >= self._config.match_gate) & (matches.margin >= self._config.match_margin)
+        config, live, to_numpy = self._config, self._table.live, self._arrays.factory.to_numpy
+
+        def context_at(xy: NDArray[np.float32]) -> NDArray[np.float32]:
+            return to_numpy(self._backend.init_queries(features, xy).context)
+
+        contexts = to_numpy(self._arrays.context[rows])
+        matches = match_globally(contexts, context_at, config.match_grid, live["xy"][rows].copy(), config.match_gate)
+        sure = (matches.score >= config.match_gate) & (matches.margin >= config.match_margin)
+        # A track that is seen is where it looks right: only what looks much more so moves it.
+        better = matches.score >= matches.present + 2.0 * config.match_margin
+        sure &= better | live["frozen"][rows] | ~live["visible"][rows]
         return rows[sure], matches.xy[sure]
 
     def _start(self, frame: Frame, new: NewTracks, moved: NDArray[np.uint64]) -> None:
