@@ -8,14 +8,20 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
 
+from taptr_ros.model.small_config import LEVEL_STRIDES  # noqa: E402
+from taptr_ros.training.batches import Batch  # noqa: E402
+from taptr_ros.training.config import LossConfig  # noqa: E402
 from taptr_ros.training.losses import (  # noqa: E402
+    FOUND,
     POSITION_UNIT,
     SATURATION,
     TEMPERATURE,
     contrastive_loss,
+    losses,
     position_loss,
     visibility_loss,
 )
+from taptr_ros.training.unroll import Unrolled  # noqa: E402
 
 
 def cost(pixels: float) -> float:
@@ -42,12 +48,39 @@ def test_position_loss_weighs_hidden_points_and_leaves_out_distant_ones() -> Non
 
 
 def test_visibility_loss() -> None:
-    """Logits 0 cost log 2; a logit of 2 costs log(1 + e^-2) where visible and log(1 + e^2) where not."""
-    logits = torch.tensor([[0.0, 0.0], [2.0, 2.0]]).view(1, 2, 1, 2)
-    visible = torch.tensor([True, False]).view(1, 1, 2)
-    loss = visibility_loss(logits, visible, hidden_weight=3.0, discount=0.5)
-    last = (math.log1p(math.exp(-2.0)) + 3.0 * math.log1p(math.exp(2.0))) / 4
-    assert loss.item() == pytest.approx(0.5 * math.log(2.0) + last, abs=1e-5)
+    """Logits 0 cost log 2; a logit of 2 costs log(1 + e^-2) where seen and log(1 + e^2) where not.
+
+    The first point is hidden, the second one visible; the third one is visible too, but in the last layer not found.
+    """
+    logits = torch.tensor([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0]]).view(1, 2, 1, 3)
+    visible = torch.tensor([False, True, True]).view(1, 1, 3)
+    found = torch.tensor([[True, True, True], [True, True, False]]).view(1, 2, 1, 3)
+    loss = visibility_loss(logits, visible, found, hidden_weight=3.0, discount=0.5)
+    seen, unseen = math.log1p(math.exp(-2.0)), math.log1p(math.exp(2.0))
+    assert loss.item() == pytest.approx(0.5 * math.log(2.0) + (3.0 * unseen + seen + unseen) / 5, abs=1e-5)
+
+
+def test_points_far_from_where_they_are_taken_to_be_are_not_seen() -> None:
+    """Two visible points, on their places and a bit more than `FOUND` pixels off, and one that is unknown."""
+    size = 64
+    xy = torch.tensor([[0.5, 0.5], [0.25, 0.25], [float("nan")] * 2]).view(1, 1, 3, 2)
+    visible = torch.tensor([[True, True, False]])
+    batch = Batch(torch.zeros(2, 1, size, size, 3, dtype=torch.uint8), xy.expand(2, 1, 3, 2), visible.expand(2, 1, 3))
+    taken = torch.nan_to_num(xy, nan=0.5)
+    taken[0, 0, 1, 0] += (FOUND + 0.1) / size
+    sizes = [(size // stride, size // stride) for stride in LEVEL_STRIDES]
+    unrolled = Unrolled(
+        first=1,
+        positions=taken.unsqueeze(1),
+        visibility_logits=torch.tensor([5.0, -5.0, -5.0]).view(1, 1, 1, 3),
+        levels=[torch.zeros(1, 1, height * width, 4) for height, width in sizes],
+        queries=[torch.zeros(1, 3, 4) for _ in sizes],
+        sizes=sizes,
+        backward=lambda _: None,
+    )
+    assert losses(unrolled, batch, LossConfig(visibility=1.0)).visibility.item() == pytest.approx(
+        math.log1p(math.exp(-5.0)), abs=1e-5
+    )
 
 
 def test_contrastive_loss_of_a_place_on_a_pixel() -> None:

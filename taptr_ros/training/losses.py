@@ -20,6 +20,10 @@ SATURATION = 12.0
 """Pixels of position error at which an error's growth costs half as much as near 0: most of a clip's error is that of
 few points that are lost for good, which nothing can be learnt from."""
 
+FOUND = 12.0
+"""Pixels of position error from which on a visible point counts as not seen: what is reported visible is to be where it
+is reported."""
+
 REACH = 24.0
 """Pixels outside the image up to which a position is asked for."""
 
@@ -48,7 +52,8 @@ def losses(unrolled: Unrolled, batch: Batch, config: LossConfig) -> Losses:
     position = position_loss(
         size * unrolled.positions, size * true, visible, size, config.hidden, config.layer_discount
     )
-    visibility = visibility_loss(unrolled.visibility_logits, visible, config.occlusion, config.layer_discount)
+    found = size * (unrolled.positions.detach() - true.unsqueeze(1)).norm(dim=-1) < FOUND
+    visibility = visibility_loss(unrolled.visibility_logits, visible, found, config.occlusion, config.layer_discount)
     by_level = []
     for stride, queries, level, level_size in zip(
         LEVEL_STRIDES, unrolled.queries, unrolled.levels, unrolled.sizes, strict=True
@@ -89,14 +94,14 @@ def position_loss(
     return (by_layer.sum(1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def visibility_loss(logits: Tensor, visible: Tensor, hidden_weight: float, discount: float) -> Tensor:
-    """Return the mean cross-entropy of logits [T,layers,B,N] with `visible` [T,B,N], summed over the layers.
+def visibility_loss(logits: Tensor, visible: Tensor, found: Tensor, hidden_weight: float, discount: float) -> Tensor:
+    """Return the mean cross-entropy of logits [T,layers,B,N] with whether points are seen, summed over the layers.
 
-    Hidden points weigh `hidden_weight`, visible ones 1.
+    Seen are those that are `visible` [T,B,N] and `found` [T,layers,B,N] where they are. Hidden points weigh
+    `hidden_weight`, visible ones 1.
     """
-    entropy = F.binary_cross_entropy_with_logits(
-        logits, visible.unsqueeze(1).expand_as(logits).to(logits.dtype), reduction="none"
-    )
+    seen = (visible.unsqueeze(1) & found).to(logits.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits, seen, reduction="none")
     weight = torch.where(visible, 1.0, hidden_weight)
     by_layer = layer_weights(logits.shape[1], discount, entropy) * entropy
     return (by_layer.sum(1) * weight).sum() / weight.sum()
