@@ -56,8 +56,11 @@ class SmallConfig:
     width: int = 256
     """Input width in pixels; images are stretched to it."""
     visible_threshold: float = 0.4
-    """Visibility probability above which a point counts as visible. Training asks for points that are visible and within
-    12 pixels of where they are reported; below one half, fewer of those that are a little off are taken for hidden."""
+    """Visibility probability above which a point counts as visible.
+
+    Training asks for points that are visible and within 12 pixels of where they are reported. At less than one half,
+    fewer of those that are a little off are taken for hidden.
+    """
 
     # What other architectures let their configuration choose.
     corner_aligned_coordinates: ClassVar[bool] = False
