@@ -100,6 +100,20 @@ def test_only_promising_peaks_are_looked_at_closely(frame):
     assert SIDE**2 + 1 < frame.sampled <= SIDE**2 + 1 + 3 * 9
 
 
+def test_close_looks_are_limited_and_go_to_every_points_best_peak_first(frame, monkeypatch):
+    between = (candidate_places(SIDE)[40:46] + 0.5 / SIDE).astype(np.float32)
+    queries = frame.contexts(between)
+    limits = {}
+    for limit in (0, len(queries), 1000):
+        monkeypatch.setattr(global_matching, "CLOSE_LOOKS", limit)
+        frame.sampled = 0
+        limits[limit] = frame.match(queries)
+        assert frame.sampled <= SIDE**2 + len(queries) + 9 * limit
+    assert (limits[0].score < 0.8).all()
+    np.testing.assert_allclose(limits[len(queries)].score, limits[1000].score, atol=1e-6)
+    np.testing.assert_allclose(limits[len(queries)].xy, between, atol=0.17 / SIDE)
+
+
 def test_repeated_texture_has_no_margin(frame):
     frame.features[7:10, 7:10] = frame.features[2:5, 2:5]
     matches = frame.match(frame.contexts(np.array([[3.5, 3.5]], np.float32) / SIDE))

@@ -22,6 +22,9 @@ PEAKS = 3
 PROMISING = 0.2
 """How much less similar than would do, and than the best one, a peak may be to be looked at more closely."""
 
+CLOSE_LOOKS = 64
+"""Peaks of all points together that are looked at more closely: as much work as the candidate places are."""
+
 FINER = 3
 """Places tried then, along rows and along columns, for each candidate place."""
 
@@ -83,6 +86,9 @@ def match_globally(query_context: Floats, context_at: ContextAt, side: int, pres
     xy = places[tried]
 
     point, peak = np.nonzero(score > np.maximum(score[:, :1], least) - PROMISING)
+    # Every point's best peak comes before any point's next one.
+    first = np.lexsort((-score[point, peak], peak))[:CLOSE_LOOKS]
+    point, peak = point[first], peak[first]
     if len(point):
         # The centres of FINER x FINER parts of a candidate place's cell.
         finer = xy[point, peak, np.newaxis] + (candidate_places(FINER) - np.float32(0.5)) / side
@@ -93,8 +99,10 @@ def match_globally(query_context: Floats, context_at: ContextAt, side: int, pres
 
     row = np.arange(count)
     best = score.argmax(axis=1)
-    apart = np.abs(places[tried] - places[tried[row, best], np.newaxis]).max(axis=2) > 1.5 / side
-    elsewhere = np.abs(places - places[tried[row, best], np.newaxis]).max(axis=2) > 1.5 / side
+    down, across = np.divmod(np.arange(side * side), side)
+    at = tried[row, best, np.newaxis]
+    elsewhere = (abs(down - at // side) > 1) | (abs(across - at % side) > 1)
+    apart = np.take_along_axis(elsewhere, tried, axis=1)
     next_best = np.maximum(
         np.where(apart, score, -1.0).max(axis=1),
         np.where(elsewhere, peaks, -1.0).max(axis=1),
