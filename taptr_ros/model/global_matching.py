@@ -50,7 +50,7 @@ class Matches:
     margin: Floats
     """[N] score minus that of the next best peak elsewhere; the score plus 1 if there is no other peak."""
     present: Floats
-    """[N] cosine similarity of the contexts where the points are taken to be."""
+    """[N] cosine similarity of the contexts where the points are seen; -1 for those that are not seen."""
 
 
 def candidate_places(side: int) -> Floats:
@@ -70,7 +70,7 @@ def match_globally(query_context: Floats, context_at: ContextAt, side: int, pres
         query_context: what to look for.
         context_at: the frame.
         side: candidate places per image side.
-        present: [N,2] unit coordinates where the points are taken to be, which are only compared.
+        present: [N,2] unit coordinates where the points are seen, which are only compared; NaN for those not seen.
         least: similarity below which the caller takes no match, so that those far below need not be exact.
     """
     count = len(query_context)
@@ -107,8 +107,12 @@ def match_globally(query_context: Floats, context_at: ContextAt, side: int, pres
         np.where(apart, score, -1.0).max(axis=1),
         np.where(elsewhere, peaks, -1.0).max(axis=1),
     )
-    here = _similarity(queries[:, np.newaxis], _flat(context_at(present))[:, np.newaxis], common)
-    return Matches(xy[row, best], score[row, best], score[row, best] - next_best, here[:, 0, 0])
+    here = np.full(count, -1.0, np.float32)
+    seen = np.flatnonzero(~np.isnan(present[:, 0]))
+    if len(seen):
+        contexts = _flat(context_at(present[seen]))[:, np.newaxis]
+        here[seen] = _similarity(queries[seen, np.newaxis], contexts, common)[:, 0, 0]
+    return Matches(xy[row, best], score[row, best], score[row, best] - next_best, here)
 
 
 def _flat(contexts: Floats) -> Floats:

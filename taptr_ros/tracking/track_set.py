@@ -160,11 +160,12 @@ class TrackSet:
             return to_numpy(self._backend.init_queries(features, xy).context)
 
         contexts = to_numpy(self._arrays.context[rows])
-        matches = match_globally(contexts, context_at, config.match_grid, live["xy"][rows].copy(), config.match_gate)
+        seen = live["visible"][rows] & ~live["frozen"][rows]
+        present = np.where(seen[:, np.newaxis], live["xy"][rows], np.float32(np.nan))
+        matches = match_globally(contexts, context_at, config.match_grid, present, config.match_gate)
         sure = (matches.score >= config.match_gate) & (matches.margin >= config.match_margin)
         # A track that is seen is where it looks right: only what looks much more so moves it.
-        better = matches.score >= matches.present + 2.0 * config.match_margin
-        sure &= better | live["frozen"][rows] | ~live["visible"][rows]
+        sure &= matches.score >= matches.present + 2.0 * config.match_margin
         return rows[sure], matches.xy[sure]
 
     def _start(self, frame: Frame, new: NewTracks, moved: NDArray[np.uint64]) -> None:

@@ -174,15 +174,16 @@ class Noise:
 class Compression:
     """JPEG: of every frame by itself, or, as video does, of the difference from the last one as decoded."""
 
+    _last: Image  # from the first frame on, which is compressed by itself
+
     def __init__(self, rng: np.random.Generator) -> None:
         self.quality = int(rng.integers(35, 95))
         self._predictive = rng.random() < 0.4
         self._phase = int(rng.integers(_KEY_FRAMES))
-        self._last: Image | None = None
 
     def __call__(self, image: Image, index: int) -> Image:
         """Return frame number `index` with it."""
-        if self._last is None or self.by_itself(index):
+        if self.by_itself(index):
             self._last = self._coded(image)
             return self._last
         difference = np.asarray(cv2.addWeighted(image, 0.5, self._last, -0.5, 128.0), np.uint8)
