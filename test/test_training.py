@@ -22,6 +22,7 @@ from taptr_ros.model.small_network import SmallNetwork  # noqa: E402
 from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.training import processes  # noqa: E402
 from taptr_ros.training.batches import (  # noqa: E402
+    SEGMENT,
     Batch,
     SequenceClips,
     choose_points,
@@ -32,7 +33,9 @@ from taptr_ros.training.batches import (  # noqa: E402
     longest_occlusion,
     median_step,
     mirror,
+    seen_differently,
     turn,
+    with_gap,
 )
 from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
 from taptr_ros.training.config import (  # noqa: E402
@@ -148,6 +151,48 @@ def test_turned_cameras_keep_points_on_their_pixels() -> None:
         before = cv2.remap(picture, xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
         after = cv2.remap(turned.frames[frame], turned.xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
         np.testing.assert_allclose(after, before, atol=4)
+
+
+def test_a_gap_leaves_out_frames_in_the_middle_only() -> None:
+    clip = dot_clip(frames=20)
+    seen = set()
+    for seed in range(60):
+        shown, gap = with_gap(clip, 8, np.random.default_rng(seed))
+        steps = np.diff(shown.xy[0, :, 0])
+        direction = np.sign(steps[0])
+        left_out = direction * steps[gap - 1] - 1
+        assert SEGMENT <= gap <= 8 - SEGMENT
+        assert 1 <= left_out <= 12
+        assert (np.delete(steps, gap - 1) == direction).all()
+        for frame, (x, y) in zip(shown.frames, shown.xy[0].astype(int), strict=True):
+            assert frame[y, x].any()
+        assert median_step(shown, gap) == 1.0
+        seen.add((gap, direction))
+    assert len(seen) == 6
+
+
+def test_after_a_gap_points_are_on_their_pixels_in_another_light() -> None:
+    rng = np.random.default_rng(2)
+    picture = cv2.GaussianBlur(rng.integers(60, 200, (64, 80, 3), np.uint8), (0, 0), 3.0)
+    xy = np.repeat(rng.uniform(20, 45, (40, 1, 2)).astype(np.float32), 6, axis=1)
+    clip = Clip(np.repeat(picture[np.newaxis], 6, axis=0), xy, np.ones((40, 6), bool))
+    changes = []
+    for _ in range(8):
+        other = seen_differently(clip, 4, rng)
+        np.testing.assert_array_equal(other.frames[:4], clip.frames[:4])
+        np.testing.assert_array_equal(other.xy[:, :4], clip.xy[:, :4])
+        np.testing.assert_array_equal(other.xy[:, 4], other.xy[:, 5])
+        np.testing.assert_array_equal(other.frames[4], other.frames[5])
+        inside = ((other.xy[:, 4] > 1) & (other.xy[:, 4] < [78, 62])).all(axis=-1)
+        before = cv2.remap(picture, xy[inside, 4, np.newaxis], None, cv2.INTER_LINEAR).reshape(-1, 3).astype(float)
+        after = cv2.remap(other.frames[4], other.xy[inside, 4, np.newaxis], None, cv2.INTER_LINEAR).reshape(-1, 3)
+        for colour in range(3):
+            # One line fits all points: they show what they showed, with another gain and level.
+            line = np.polyfit(before[:, colour], after[:, colour], 1)
+            np.testing.assert_allclose(np.polyval(line, before[:, colour]), after[:, colour], atol=5)
+            changes.append(line[0])
+        assert np.linalg.norm(other.xy[:, 4] - xy[:, 4], axis=-1).max() > 1.0
+    assert np.std(changes) > 0.05
 
 
 def test_points_start_visible_and_crops_without_points_are_refused() -> None:

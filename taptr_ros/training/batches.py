@@ -37,8 +37,22 @@ TURNED_SHARE = 0.4
 TURN = 0.005, 0.06
 """Least and greatest speed at which it turns, in radians per frame, root mean square."""
 
-ZOOM = 0.02, 0.5
+ZOOM = 0.05, 0.8
 """Greatest speed, root mean square and per frame, and reach of the zoom's logarithm."""
+
+GAP_SHARE = 0.3
+"""Share of the crops that leave out a part in the middle of their clip and then see it in another view and light, as
+after a scene cut, or when a point comes back after long."""
+
+SEGMENT = 3
+"""Fewest frames before a gap, and after it."""
+
+GAP_TURN, GAP_ZOOM, GAP_SHIFT = 0.4, 0.2, 0.06
+"""Standard deviations of what a gap does to the view: radians, logarithm of the scale, share of the image's size."""
+
+GAP_LIGHT, GAP_COLOUR, GAP_LEVEL = 0.15, 0.06, 8.0
+"""Standard deviations of what it does to the light: logarithm of the brightness, the same of each colour, and grey
+levels that are added."""
 
 FLAT = 4.0
 """Standard deviation, in grey levels, below which a point's surroundings count as without texture."""
@@ -162,13 +176,18 @@ def draw_batch(source: ClipSource, stage: StageConfig, rng: np.random.Generator)
 def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) -> Clip:
     """Draw a clip of the stage's frames, size and points: a crop, scaled, flipped and turned, forwards or backwards."""
     while True:
-        clip = source(rng)
-        clip = in_time(clip, stage.frames, rng)
+        clip, gap = source(rng), 0
+        if rng.random() < GAP_SHARE and 2 * SEGMENT <= stage.frames < len(clip.frames):
+            clip, gap = with_gap(clip, stage.frames, rng)
+        else:
+            clip = in_time(clip, stage.frames, rng)
         if rng.random() < TURNED_SHARE:
             clip = turn(clip, rng)
+        if gap:
+            clip = seen_differently(clip, gap, rng)
         clip = crop(clip, stage.size, rng)
         points = choose_points(clip, stage.points, rng)
-        if points is None or median_step(clip) >= FASTEST:
+        if points is None or median_step(clip, gap) >= FASTEST:
             continue
         chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
         learnt_from = chosen.visible[:, 1 + stage.lead :].any(axis=1)
@@ -189,6 +208,21 @@ def in_time(clip: Clip, frames: int, rng: np.random.Generator) -> Clip:
     return Clip(clip.frames[chosen], clip.xy[:, chosen], clip.visible[:, chosen])
 
 
+def with_gap(clip: Clip, frames: int, rng: np.random.Generator) -> tuple[Clip, int]:
+    """Take `frames` frames, every one but for a gap, forwards or backwards; returns also the first one after the gap.
+
+    The clip has more frames, and `frames` are 2 SEGMENT or more.
+    """
+    left_out = int(rng.integers(1, len(clip.frames) - frames + 1))
+    first = int(rng.integers(len(clip.frames) - frames - left_out + 1))
+    gap = int(rng.integers(SEGMENT, frames - SEGMENT + 1))
+    chosen = first + np.arange(frames)
+    chosen[gap:] += left_out
+    if rng.random() < 0.5:
+        chosen, gap = chosen[::-1], frames - gap
+    return Clip(clip.frames[chosen], clip.xy[:, chosen], clip.visible[:, chosen]), gap
+
+
 def turn(clip: Clip, rng: np.random.Generator) -> Clip:
     """Turn the camera about its axis and zoom, more and more or to and fro; where nothing is known there is one colour.
 
@@ -199,12 +233,23 @@ def turn(clip: Clip, rng: np.random.Generator) -> Clip:
     zoom = smooth_path(rng, frames, rng.uniform(0.0, ZOOM[0]), reach=ZOOM[1])
     pivot = rng.uniform(0.3, 0.7, 2) * [width - 1, height - 1]
     moved = translation(*pivot) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-pivot)
-    colour = rng.integers(0, 256, 3).tolist()
-    images = [
-        cv2.warpAffine(frame, matrix[:2], (width, height), borderValue=colour)
-        for frame, matrix in zip(clip.frames, moved, strict=True)
-    ]
-    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy.astype(np.float64)).astype(np.float32), clip.visible)
+    return _warped(clip, moved, rng)
+
+
+def seen_differently(clip: Clip, gap: int, rng: np.random.Generator) -> Clip:
+    """Turn, move and light the frames from number `gap` on in another way, all of them in the same one."""
+    size = np.array([clip.frames.shape[2], clip.frames.shape[1]], np.float64)
+    middle = (size - 1.0) / 2.0
+    angle, zoom = np.array([GAP_TURN, GAP_ZOOM]) * rng.standard_normal(2)
+    shifted = middle + GAP_SHIFT * size * rng.standard_normal(2)
+    moved = np.tile(np.eye(3), (len(clip.frames), 1, 1))
+    moved[gap:] = translation(*shifted) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-middle)
+    gain = np.exp(GAP_LIGHT * rng.standard_normal() + GAP_COLOUR * rng.standard_normal(3))
+    level = GAP_LEVEL * rng.standard_normal()
+    light = np.rint(np.arange(256)[:, np.newaxis] * gain + level).clip(0, 255).astype(np.uint8)
+    other = _warped(clip, moved, rng)
+    lit = [cv2.LUT(frame, light[np.newaxis]) for frame in other.frames[gap:]]
+    return dataclasses.replace(other, frames=np.concatenate((other.frames[:gap], np.asarray(lit, np.uint8))))
 
 
 def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:
@@ -260,9 +305,12 @@ def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(np.sqrt(np.maximum(variance[y, x], 0.0)), np.float32)
 
 
-def median_step(clip: Clip) -> float:
-    """Return the median way from frame to frame, in pixels, of points that are visible in both."""
-    steps = np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[clip.visible[:, 1:] & clip.visible[:, :-1]]
+def median_step(clip: Clip, gap: int = 0) -> float:
+    """Return the median way from frame to frame, in pixels, of points visible in both; not the way to frame `gap`."""
+    both = clip.visible[:, 1:] & clip.visible[:, :-1]
+    if gap:
+        both[:, gap - 1] = False
+    steps = np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[both]
     return float(np.median(steps)) if len(steps) else np.inf
 
 
@@ -279,6 +327,17 @@ def mirror(clip: Clip, rng: np.random.Generator) -> Clip:
     if rng.random() < 0.3:
         frames = frames[..., rng.permutation(3)]
     return Clip(np.ascontiguousarray(frames), xy.astype(np.float32), clip.visible)
+
+
+def _warped(clip: Clip, moved: NDArray[np.float64], rng: np.random.Generator) -> Clip:
+    """Move every frame by its matrix, `moved` [T,3,3], and the points with it."""
+    size = (clip.frames.shape[2], clip.frames.shape[1])
+    colour = rng.integers(0, 256, 3).tolist()
+    images = [
+        cv2.warpAffine(frame, matrix[:2], size, borderValue=colour)
+        for frame, matrix in zip(clip.frames, moved, strict=True)
+    ]
+    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy.astype(np.float64)).astype(np.float32), clip.visible)
 
 
 def _log_uniform(rng: np.random.Generator, lowest: float, highest: float) -> float:
