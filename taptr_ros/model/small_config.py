@@ -27,7 +27,7 @@ class SmallConfig:
     """Channels of the first convolution's output, stride 2."""
     stage_channels: tuple[int, int, int] = (32, 96, 128)
     """Channels of the residual stages, strides 4, 8 and 16."""
-    stage_blocks: tuple[int, int, int] = (1, 1, 1)
+    stage_blocks: tuple[int, int, int] = (1, 1, 2)
     """Residual blocks of each stage."""
     level_channels: tuple[int, int, int] = (32, 64, 64)
     """Channels of the feature levels, strides 2, 8 and 16."""
@@ -55,7 +55,7 @@ class SmallConfig:
     """Input height in pixels; images are stretched to it."""
     width: int = 256
     """Input width in pixels; images are stretched to it."""
-    visible_threshold: float = 0.4
+    visible_threshold: float = 0.45
     """Visibility probability above which a point counts as visible.
 
     Training asks for points that are visible and within 12 pixels of where they are reported. At less than one half,

@@ -24,8 +24,8 @@ def smoke_recipe() -> TrainingConfig:
             width=96,
         ),
         stages=(
-            StageConfig(steps=60, frames=2, size=64, clips=4, points=24, rate=(2e-3, 2e-3)),
-            StageConfig(steps=60, frames=4, size=64, clips=2, points=24, rate=(2e-3, 2e-4)),
+            StageConfig(steps=90, frames=2, size=64, clips=4, points=24, rate=(2e-3, 2e-3)),
+            StageConfig(steps=90, frames=4, size=64, clips=2, points=24, rate=(2e-3, 2e-4)),
         ),
         data=DataConfig(scenes=(scenes,)),
         evaluation=EvaluationConfig(every=1000, scenes=scenes, clips=4),
