@@ -154,7 +154,7 @@ def as_clip(sequence: EvaluatedSequence) -> Clip:
 
 def both_ways(clip: Clip) -> tuple[Clip, Clip]:
     """Return a clip and the same one played backwards: other points, and other sides of things, are seen first."""
-    return clip, Clip(clip.frames[::-1], clip.xy[:, ::-1], clip.visible[:, ::-1])
+    return clip, clip.at(slice(None, None, -1))
 
 
 def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:

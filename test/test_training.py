@@ -359,7 +359,7 @@ def test_smoke_training_lowers_the_loss_and_beats_no_motion(tmp_path: Path) -> N
     for name, value in still.items():
         if name.startswith("decoder.layers") and ("position_head" in name or "logit" in name):
             value[:] = 0.0
-    assert scores["delta_avg"] > scenes.scores(TorchBackend(recipe.model, still))["delta_avg"] + 3.0
+    assert scores["delta_avg"] > scenes.scores(TorchBackend(recipe.model, still))["delta_avg"] + 5.0
     assert scenes.picture(TorchBackend(recipe.model, still)).shape == (96, 96, 3)
 
 

@@ -205,7 +205,7 @@ def in_time(clip: Clip, frames: int, rng: np.random.Generator) -> Clip:
     chosen = np.arange(first, first + span, stride)
     if rng.random() < 0.5:
         chosen = chosen[::-1]
-    return Clip(clip.frames[chosen], clip.xy[:, chosen], clip.visible[:, chosen])
+    return clip.at(chosen)
 
 
 def with_gap(clip: Clip, frames: int, rng: np.random.Generator) -> tuple[Clip, int]:
@@ -220,7 +220,7 @@ def with_gap(clip: Clip, frames: int, rng: np.random.Generator) -> tuple[Clip, i
     chosen[gap:] += left_out
     if rng.random() < 0.5:
         chosen, gap = chosen[::-1], frames - gap
-    return Clip(clip.frames[chosen], clip.xy[:, chosen], clip.visible[:, chosen]), gap
+    return clip.at(chosen), gap
 
 
 def turn(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -242,14 +242,14 @@ def seen_differently(clip: Clip, gap: int, rng: np.random.Generator) -> Clip:
     middle = (size - 1.0) / 2.0
     angle, zoom = np.array([GAP_TURN, GAP_ZOOM]) * rng.standard_normal(2)
     shifted = middle + GAP_SHIFT * size * rng.standard_normal(2)
-    moved = np.tile(np.eye(3), (len(clip.frames), 1, 1))
-    moved[gap:] = translation(*shifted) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-middle)
+    moved = translation(*shifted) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-middle)
     gain = np.exp(GAP_LIGHT * rng.standard_normal() + GAP_COLOUR * rng.standard_normal(3))
     level = GAP_LEVEL * rng.standard_normal()
     light = np.rint(np.arange(256)[:, np.newaxis] * gain + level).clip(0, 255).astype(np.uint8)
-    other = _warped(clip, moved, rng)
-    lit = [cv2.LUT(frame, light[np.newaxis]) for frame in other.frames[gap:]]
-    return dataclasses.replace(other, frames=np.concatenate((other.frames[:gap], np.asarray(lit, np.uint8))))
+    other = _warped(clip.at(slice(gap, None)), np.tile(moved, (len(clip.frames) - gap, 1, 1)), rng)
+    lit = np.asarray([cv2.LUT(frame, light[np.newaxis]) for frame in other.frames], np.uint8)
+    frames, xy = np.concatenate((clip.frames[:gap], lit)), np.concatenate((clip.xy[:, :gap], other.xy), axis=1)
+    return Clip(frames, xy, clip.visible)
 
 
 def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:

@@ -22,3 +22,7 @@ class Clip:
     outside than `tracks.FAR` image sizes are clipped to that. With motion blur: the position at mid-exposure."""
     visible: NDArray[np.bool_]
     """[N,T] inside the image and not hidden by anything nearer. Hidden by an edge: covered by more than half."""
+
+    def at(self, frames: NDArray[np.int64] | slice) -> Clip:
+        """Return some of the frames, numbers [K] or a slice, in their order there, with all tracks."""
+        return Clip(self.frames[frames], self.xy[:, frames], self.visible[:, frames])
