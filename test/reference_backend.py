@@ -96,6 +96,7 @@ class ReferenceBackend:
         agreement = np.sum(_unit(seen) * template, axis=1)
         moved = np.where(updated[:, None], 0.5 * (xy - state[:, :2]), state[:, 2:])
         return Decoded(
+            confidence=np.ones(rows, np.float32),
             xy=xy.astype(np.float32),
             visibility=(1.0 / (1.0 + np.exp(-20.0 * (agreement - 0.7)))).astype(np.float32),
             state=np.concatenate([xy, moved], axis=1).astype(np.float32),

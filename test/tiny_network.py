@@ -53,9 +53,7 @@ def tiny_small_config(**changes: Any) -> SmallConfig:
     """Return a configuration of the small network with few channels."""
     defaults: dict[str, Any] = {
         "name": "tiny",
-        "stem_channels": 8,
-        "stage_channels": (8, 16, 16),
-        "stage_blocks": (1, 1, 1),
+        "fine_channels": 8,
         "level_channels": (8, 8, 16),
         "hidden_dim": 32,
         "decoder_layers": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ def add_parser(commands: Subparsers) -> None:
         metavar="FOLDER",
         help="folder for checkpoints, models, log and TensorBoard",
     )
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="stop after this time, at a checkpoint to go on from"
+    )
     parser.add_argument("--smoke", action="store_true", help="a run of about a minute that shows whether all works")
 
 
@@ -50,6 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
     if config.processes > 1 and not processes.is_started():
         processes.start(config.processes, processes.command_line(sys.argv[1:]))
         return
-    state = train(config, arguments.folder)
+    state = train(config, arguments.folder, minutes=arguments.minutes)
     if processes.rank() == 0:
         print(f"{state.step} steps; best AJ on generated scenes {state.best_score:.1f}; models in {arguments.folder}")

@@ -40,8 +40,8 @@ class Network(Protocol):
     def decode(self, features: Any, tracks: DecoderInput) -> Any:
         """Find the tracks; the output has at least `state` [N,state_dim] and `content` [N,D]."""
 
-    def position_and_visibility(self, output: Any) -> tuple[Tensor, Tensor]:
-        """Return unit coordinates [N,2] and visibility probabilities [N] of what `decode` returned."""
+    def estimates(self, output: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return unit coordinates [N,2], visibility [N] and confidence [N] of what `decode` returned."""
 
     def prepare_for_inference(self) -> Network:
         """Fold the norms, lay the convolutions out for speed and drop the gradients; returns self."""

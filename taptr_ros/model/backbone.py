@@ -12,14 +12,14 @@ from taptr_ros.model.config import STAGE_BLOCKS, STAGE_EXPANSION, ModelConfig
 class FrozenBatchNorm(nn.Module):
     """Batch normalisation whose statistics and affine weights are constants."""
 
-    eps = 1e-5
     weight: Tensor
     bias: Tensor
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
+        self.eps = eps
         self.register_buffer("weight", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -40,11 +40,19 @@ class ConvNorm(nn.Module):
     """A convolution without bias and its batch norm."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, norm: BatchNorm = FrozenBatchNorm
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        norm: BatchNorm = FrozenBatchNorm,
+        *,
+        groups: int = 1,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self.norm: nn.Module = norm(outputs)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+        self.norm: nn.Module = norm(outputs, eps=epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs,h,w] to [B,outputs,h/stride,w/stride]."""
@@ -65,16 +73,16 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """A basic block (two 3x3) or, with expansion 4, a bottleneck (1x1, 3x3 with the stride, 1x1)."""
 
-    def __init__(self, inputs: int, width: int, expansion: int, stride: int, norm: BatchNorm = FrozenBatchNorm) -> None:
+    def __init__(self, inputs: int, width: int, expansion: int, stride: int) -> None:
         super().__init__()
         outputs = width * expansion
         if expansion == 1:
             shapes = [(inputs, width, 3, stride), (width, outputs, 3, 1)]
         else:
             shapes = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
-        self.convs = nn.ModuleList(ConvNorm(*shape, norm=norm) for shape in shapes)
+        self.convs = nn.ModuleList(ConvNorm(*shape) for shape in shapes)
         needs_projection = stride != 1 or inputs != outputs
-        self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride, norm) if needs_projection else nn.Identity()
+        self.shortcut: nn.Module = ConvNorm(inputs, outputs, 1, stride) if needs_projection else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs,h,w] to [B,outputs,h/stride,w/stride]."""

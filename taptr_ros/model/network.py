@@ -70,9 +70,10 @@ class TaptrNetwork(nn.Module):
         return self.decoder(features, tracks)
 
     @staticmethod
-    def position_and_visibility(output: DecoderOutput) -> tuple[Tensor, Tensor]:
-        """Return unit coordinates [N,2] and visibility probabilities [N] (spec section 6)."""
-        return output.state[:, :2].sigmoid(), output.class_logits[:, VISIBLE_CLASS].sigmoid()
+    def estimates(output: DecoderOutput) -> tuple[Tensor, Tensor, Tensor]:
+        """Return unit coordinates [N,2], visibility [N] (spec section 6) and confidence [N], which is always 1."""
+        visibility = output.class_logits[:, VISIBLE_CLASS].sigmoid()
+        return output.state[:, :2].sigmoid(), visibility, torch.ones_like(visibility)
 
     def prepare_for_inference(self) -> TaptrNetwork:
         """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""

@@ -23,14 +23,10 @@ class SmallConfig:
 
     name: str = "taptr_small"
     """Name under which the model reports itself."""
-    stem_channels: int = 24
-    """Channels of the first convolution's output, stride 2."""
-    stage_channels: tuple[int, int, int] = (32, 96, 128)
-    """Channels of the residual stages, strides 4, 8 and 16."""
-    stage_blocks: tuple[int, int, int] = (1, 1, 2)
-    """Residual blocks of each stage."""
     level_channels: tuple[int, int, int] = (32, 64, 64)
     """Channels of the feature levels, strides 2, 8 and 16."""
+    fine_channels: int = 24
+    """Channels that lead to the finest level."""
     hidden_dim: int = 128
     """Channels D of content features and memory slots."""
     heads: int = 4

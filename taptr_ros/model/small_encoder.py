@@ -1,4 +1,4 @@
-"""The small network's image encoder: residual stages and a top-down path to strides 2, 8 and 16."""
+"""The small network's image encoder: EfficientNet-Lite0 and a top-down path to strides 2, 8 and 16."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taptr_ros.model.backbone import ConvNorm, ResidualBlock
 from taptr_ros.model.small_config import SmallConfig
-
-NORM_MOMENTUM = 0.02
-"""Share of a training batch in the norms' running statistics: batches are of few clips, so many are averaged."""
+from taptr_ros.model.trunk import LEVEL_CHANNELS, Trunk
 
 
 class SmallEncoder(nn.Module):
@@ -22,45 +19,28 @@ class SmallEncoder(nn.Module):
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__()
-        stem, (quarter, eighth, sixteenth) = config.stem_channels, config.stage_channels
+        half, quarter, eighth, sixteenth = LEVEL_CHANNELS
         fine, middle, coarse = config.level_channels
-        self.stem = ConvNorm(3, stem, kernel=5, stride=2, norm=nn.BatchNorm2d)
-        self.stages = nn.ModuleList()
-        channels = stem
-        for width, blocks in zip(config.stage_channels, config.stage_blocks, strict=True):
-            self.stages.append(_stage(channels, width, blocks))
-            channels = width
+        inner = config.fine_channels
+        self.trunk = Trunk()
         self.coarse_lateral = nn.Conv2d(sixteenth, coarse, kernel_size=1)
         self.middle_lateral = nn.Conv2d(eighth, middle, kernel_size=1)
         self.coarse_to_middle = nn.Conv2d(coarse, middle, kernel_size=1)
         self.middle_output = nn.Conv2d(middle, middle, kernel_size=3, padding=1)
-        self.quarter_lateral = nn.Conv2d(quarter, stem, kernel_size=1)
-        self.middle_to_quarter = nn.Conv2d(middle, stem, kernel_size=1)
-        self.fine_lateral = nn.Conv2d(stem, stem, kernel_size=1)
-        self.fine_output = nn.Conv2d(stem, fine, kernel_size=3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = NORM_MOMENTUM
+        self.quarter_lateral = nn.Conv2d(quarter, inner, kernel_size=1)
+        self.middle_to_quarter = nn.Conv2d(middle, inner, kernel_size=1)
+        self.fine_lateral = nn.Conv2d(half, inner, kernel_size=1)
+        self.fine_output = nn.Conv2d(inner, fine, kernel_size=3, padding=1)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images [B,3,H,W], 0..255, to levels [B,C,H/stride,W/stride], finest first; H and W multiples of 16."""
-        half = torch.relu(self.stem(images * (2.0 / 255.0) - 1.0))
-        quarter = self.stages[0](half)
-        eighth = self.stages[1](quarter)
-        sixteenth = self.stages[2](eighth)
+        half, quarter, eighth, sixteenth = self.trunk(images)
         coarse = self.coarse_lateral(sixteenth)
         middle = self.middle_lateral(eighth) + _doubled(self.coarse_to_middle(coarse))
         # Sums of projections: projecting first and enlarging then is cheaper, and equal.
         down = self.quarter_lateral(quarter) + _doubled(self.middle_to_quarter(middle))
         fine = torch.relu(self.fine_lateral(half) + _doubled(down))
         return [_unit_length(level) for level in (self.fine_output(fine), self.middle_output(middle), coarse)]
-
-
-def _stage(inputs: int, width: int, blocks: int) -> nn.Sequential:
-    """Return residual blocks of which the first halves the size."""
-    first = ResidualBlock(inputs, width, expansion=1, stride=2, norm=nn.BatchNorm2d)
-    rest = (ResidualBlock(width, width, expansion=1, stride=1, norm=nn.BatchNorm2d) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
 
 
 def _doubled(level: Tensor) -> Tensor:

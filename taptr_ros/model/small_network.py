@@ -57,11 +57,12 @@ class SmallNetwork(nn.Module):
         return self.decoder(features, tracks, self.patches_at)
 
     @staticmethod
-    def position_and_visibility(output: SmallDecoderOutput) -> tuple[Tensor, Tensor]:
-        """Return unit coordinates [N,2] and visibility probabilities [N], which are 0 outside the image."""
+    def estimates(output: SmallDecoderOutput) -> tuple[Tensor, Tensor, Tensor]:
+        """Return unit coordinates [N,2], visibility [N], which is 0 outside the image, and confidence [N]."""
         position = output.state[:, :2]
         inside = ((position >= 0.0) & (position <= 1.0)).all(-1)
-        return position, torch.where(inside, output.visibility_logits[-1].sigmoid(), 0.0)
+        visibility, confidence = output.logits[-1].sigmoid().unbind(-1)
+        return position, torch.where(inside, visibility, 0.0), confidence
 
     def prepare_for_inference(self) -> SmallNetwork:
         """Fold the norms, lay the convolutions out channels-last and drop the gradients; returns self."""

@@ -89,6 +89,9 @@ class Decoded:
     """[N,2] unit coordinates of the points."""
     visibility: NDArray[np.float32]
     """[N] probability, in 0..1, that the point is visible."""
+    confidence: NDArray[np.float32]
+    """[N] probability, in 0..1, that the point, if it is visible, is within 8 input pixels of `xy`; 1 from models that
+    do not estimate it."""
     state: Array
     """[N,S] state to carry to the next frame."""
     content: Array

@@ -180,6 +180,6 @@ class _Decode(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, ...]:
         output = self.network.decode(self.network.features(tokens), DecoderInput(*tracks))
-        return *self.network.position_and_visibility(output), output.state, output.content
+        return *self.network.estimates(output), output.state, output.content

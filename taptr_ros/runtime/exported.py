@@ -10,7 +10,7 @@ from pathlib import Path
 from taptr_ros.errors import InvalidConfigError, ModelFileError
 from taptr_ros.model.architectures import Config, config_from_dict, config_to_dict
 
-FORMAT = "taptr_ros onnx 1"
+FORMAT = "taptr_ros onnx 2"
 """Value of the manifest's `format` entry; the number changes when older readers would misread the folder."""
 
 MANIFEST = "model.json"
@@ -36,7 +36,7 @@ DECODE_INPUTS = (
 )
 """Inputs of the decode graph, as in `taptr_ros.model.decoder.DecoderInput`."""
 
-DECODE_OUTPUTS = ("xy", "visibility", "next_state", "next_content")
+DECODE_OUTPUTS = ("xy", "visibility", "confidence", "next_state", "next_content")
 """Outputs of the decode graph, as in `taptr_ros.runtime.backend.Decoded`."""
 
 

@@ -114,6 +114,7 @@ class LucasKanadeBackend:
         return Decoded(
             xy=_coordinates(features).from_pixels(state),
             visibility=visibility,
+            confidence=np.ones_like(visibility),
             state=state,
             content=np.zeros((rows, 0), np.float32),
         )

@@ -122,6 +122,7 @@ class OnnxBackend:
         return Decoded(
             xy=outputs["xy"][:rows],
             visibility=outputs["visibility"][:rows],
+            confidence=outputs["confidence"][:rows],
             state=outputs["next_state"][:rows],
             content=outputs["next_content"][:rows],
         )

@@ -117,10 +117,11 @@ class TorchBackend:
         )
         with self._inference():
             output = self.network.decode(features, inputs)
-            xy, visibility = self.network.position_and_visibility(output)
+            xy, visibility, confidence = self.network.estimates(output)
         return Decoded(
             xy=xy.float().numpy(force=True),
             visibility=visibility.float().numpy(force=True),
+            confidence=confidence.float().numpy(force=True),
             state=output.state.float(),
             content=output.content.float(),
         )

@@ -227,8 +227,9 @@ class TrackSet:
         if decoded is not None:
             self._arrays.state[moved] = decoded.state[moved]
             live["xy"][moved] = decoded.xy[moved]
-            live["visibility"][moved] = decoded.visibility[moved]
-            self._remember(moved, decoded.content[moved], decoded.visibility[moved], frame_number)
+            seen = decoded.visibility[moved] * decoded.confidence[moved]
+            live["visibility"][moved] = seen
+            self._remember(moved, decoded.content[moved], seen, frame_number)
             if self._info.starting_queries_join_decoder:
                 start_content = decoded.content
         self._remember(started, start_content[started], np.ones(len(started), np.float32), frame_number)

@@ -1,70 +1,28 @@
-"""Training batches: crops of clips, in space and time, with points to follow."""
+"""Training batches: views of clips, with points to follow."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from taptr_ros.errors import DatasetError
 from taptr_ros.evaluation.datasets import load_dataset, resize_frame
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
-from taptr_ros.training.clip_files import load_clip, pool_files
-from taptr_ros.training.config import DataConfig, StageConfig
+from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
+from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from taptr_ros.training.scenes import Clip, generate_many
-from taptr_ros.training.scenes.motion import apply, rotation, scaling, smooth_path, translation
-
-LARGEST_STRIDE = 3
-"""Clips are read at up to this many frames per frame of the batch, which makes motion faster."""
-
-MOVING = 4.0
-"""Pixels that a point has to move, compared with the median of its clip's points, to be chosen more often."""
-
-LONG_OCCLUSION = 8
-"""Frames that a point has to be hidden for, before it is visible again, to be chosen more often still."""
-
-FASTEST = 14.0
-"""Crops whose points move by more than this many pixels between frames, in the median, are drawn again."""
-
-TURNED_SHARE = 0.4
-"""Share of the crops whose camera also turns about its axis and zooms: wrist cameras do, and few scenes."""
-
-TURN = 0.005, 0.06
-"""Least and greatest speed at which it turns, in radians per frame, root mean square."""
-
-ZOOM = 0.05, 0.8
-"""Greatest speed, root mean square and per frame, and reach of the zoom's logarithm."""
-
-GAP_SHARE = 0.3
-"""Share of the crops that leave out a part in the middle of their clip and then see it in another view and light, as
-after a scene cut, or when a point comes back after long."""
-
-SEGMENT = 3
-"""Fewest frames before a gap, and after it."""
-
-GAP_TURN, GAP_ZOOM, GAP_SHIFT = 0.4, 0.2, 0.06
-"""Standard deviations of what a gap does to the view: radians, logarithm of the scale, share of the image's size."""
-
-GAP_LIGHT, GAP_COLOUR, GAP_LEVEL = 0.15, 0.06, 8.0
-"""Standard deviations of what it does to the light: logarithm of the brightness, the same of each colour, and grey
-levels that are added."""
-
-FLAT = 4.0
-"""Standard deviation, in grey levels, below which a point's surroundings count as without texture."""
-
-SURROUNDINGS = 7
-"""Side, in pixels, of the square round a point that is meant by that."""
-
-FLAT_SHARE = 0.25
-"""How often points without texture are chosen, compared with others: there is little to see of how they move."""
-
-FEWEST_POINTS = 8
-"""Crops in which fewer points are visible in the first frame, or in any that is learnt from, are drawn again."""
+from taptr_ros.training.views import ContrastIn, Tracks, View, contrast, draw_view, film
 
 SEQUENCE_FRAMES = 48
 """Most frames that are read of a sequence at once."""
@@ -72,8 +30,17 @@ SEQUENCE_FRAMES = 48
 SEQUENCE_SIDE = 320
 """Sequences are reduced until their shorter side has this many pixels."""
 
-ClipSource = Callable[[np.random.Generator], Clip]
-"""Draws a clip. Positions may be NaN in frames in which the point is not visible: they are then not learnt from."""
+DISPLACED_SHARE = 0.03
+"""Share of the points that are thought to be elsewhere after a frame, so that they are to be found again."""
+
+DISPLACEMENT = 10.0, 100.0
+"""Least and greatest distance, in pixels, to where they are thought to be."""
+
+STORE_PAUSE = 0.2
+"""Seconds between two looks of a frame store at its folders."""
+
+MOST_TRIES = 200
+"""Views that are drawn for a place in a batch before the clips are taken to be useless."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +53,46 @@ class Batch:
     """[T,B,N,2] float32 true positions in unit coordinates; NaN where unknown, which implies not visible."""
     visible: Tensor
     """[T,B,N] bool."""
+    known: Tensor
+    """[T,B,N] bool: whether anything is learnt of the point in this frame."""
+    displaced: Tensor
+    """[T,B,N,2] float32 unit coordinates that are added to where a point is found, for it to be sought again."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.images, self.xy, self.visible)))
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in dataclasses.fields(self)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The tracks of a clip that a source drew, and where its frames are."""
+
+    tracks: Tracks
+    contrast_in: ContrastIn
+    frames: NDArray[np.uint8] | Path
+    """[T,H,W,3], or the file that holds them."""
+
+    @classmethod
+    def of(cls, clip: Clip) -> Drawn:
+        """Return a clip that has no file."""
+        return cls(Tracks.of(clip), lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]), clip.frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """A view of a clip and the frames to film it from."""
+
+    view: View
+    frames: NDArray[np.uint8] | Path
+    """[T,H,W,3] the view's frames, or the file of the clip."""
+
+
+class ClipSource(Protocol):
+    """Where clips come from. Positions may be NaN in frames in which the point is not visible."""
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Draw a clip."""
+        ...
 
 
 class GeneratedClips:
@@ -98,15 +101,15 @@ class GeneratedClips:
     def __init__(self, data: DataConfig) -> None:
         self._scenes, self._device = data.scenes, data.device
 
-    def __call__(self, rng: np.random.Generator) -> Clip:
+    def draw(self, rng: np.random.Generator) -> Drawn:
         """Generate a clip."""
         scenes = self._scenes[rng.integers(len(self._scenes))]
         (clip,) = generate_many(scenes, [int(rng.integers(1 << 62))], self._device)
-        return clip
+        return Drawn.of(clip)
 
 
-class PooledClips:
-    """`ClipSource` that reads clips from a pool, which generators may change meanwhile."""
+class StoredClips:
+    """`ClipSource` of the clips in a folder, which generators may change meanwhile."""
 
     reread = 64
     """Draws after which the folder is read again."""
@@ -116,17 +119,20 @@ class PooledClips:
         self._files: list[Path] = []
         self._draws = 0
 
-    def __call__(self, rng: np.random.Generator) -> Clip:
-        """Read a clip."""
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Read the tracks of a clip."""
         while True:
             if self._draws % self.reread == 0:
                 self._files = pool_files(self._folder)
             self._draws += 1
             try:
-                return load_clip(self._files[rng.integers(len(self._files))])
+                path = self._files[rng.integers(len(self._files))]
+                tracks, contrasts = load_tracks(path)
             except FileNotFoundError:
                 # A generator has replaced it since.
                 self._draws = 0
+            else:
+                return Drawn(tracks, lambda frame: contrasts[:, frame], path)
 
 
 class SequenceClips:
@@ -136,8 +142,8 @@ class SequenceClips:
         """Open all sequences in `folder`; their frames stay compressed until they are drawn."""
         self._sequences = list(load_dataset(folder))
 
-    def __call__(self, rng: np.random.Generator) -> Clip:
-        """Read a part of a sequence, with those of its points whose visibility is known all the time."""
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """Read a part of a sequence; nothing is known of a point where its visibility is unknown."""
         sequence = self._sequences[rng.integers(len(self._sequences))]
         count = min(SEQUENCE_FRAMES, len(sequence.frames))
         first = int(rng.integers(len(sequence.frames) - count + 1))
@@ -146,10 +152,10 @@ class SequenceClips:
         height, width = (round(scale * side) for side in sequence.size)
         images = (sequence.frames[frame] for frame in range(first, first + count))
         frames = np.stack([resize_frame(image, (height, width)) for image in images])
-        known = sequence.valid[:, shown].all(axis=1)
-        visible = ~sequence.occluded[known, shown]
-        xy = sequence.points[known, shown] * [width / sequence.size[1], height / sequence.size[0]] - RASTER_OFFSET
-        return Clip(frames, np.where(visible[..., None], xy, np.nan).astype(np.float32), visible)
+        known = sequence.valid[:, shown]
+        visible = ~sequence.occluded[:, shown] & known
+        xy = sequence.points[:, shown] * [width / sequence.size[1], height / sequence.size[0]] - RASTER_OFFSET
+        return Drawn.of(Clip(frames, np.where(visible[..., None], xy, np.nan).astype(np.float32), visible, known))
 
 
 class MixedClips:
@@ -158,187 +164,125 @@ class MixedClips:
     def __init__(self, first: ClipSource, second: ClipSource, share: float) -> None:
         self._first, self._second, self._share = first, second, share
 
-    def __call__(self, rng: np.random.Generator) -> Clip:
+    def draw(self, rng: np.random.Generator) -> Drawn:
         """Draw a clip from one of the two."""
-        return (self._second if rng.random() < self._share else self._first)(rng)
+        return (self._second if rng.random() < self._share else self._first).draw(rng)
 
 
-def draw_batch(source: ClipSource, stage: StageConfig, rng: np.random.Generator) -> Batch:
-    """Draw the clips of a batch."""
-    clips = [draw_crop(source, stage, rng) for _ in range(stage.clips)]
-    images = np.stack([clip.frames for clip in clips], axis=1)
-    xy = np.stack([clip.xy.transpose(1, 0, 2) for clip in clips], axis=1)
-    visible = np.stack([clip.visible.T for clip in clips], axis=1)
-    unit = (xy + 0.5) / stage.size
-    return Batch(torch.from_numpy(images), torch.from_numpy(unit.astype(np.float32)), torch.from_numpy(visible))
-
-
-def draw_crop(source: ClipSource, stage: StageConfig, rng: np.random.Generator) -> Clip:
-    """Draw a clip of the stage's frames, size and points: a crop, scaled, flipped and turned, forwards or backwards."""
-    while True:
-        clip, gap = source(rng), 0
-        if rng.random() < GAP_SHARE and 2 * SEGMENT <= stage.frames < len(clip.frames):
-            clip, gap = with_gap(clip, stage.frames, rng)
-        else:
-            clip = in_time(clip, stage.frames, rng)
-        if rng.random() < TURNED_SHARE:
-            clip = turn(clip, rng)
-        if gap:
-            clip = seen_differently(clip, gap, rng)
-        clip = crop(clip, stage.size, rng)
-        points = choose_points(clip, stage.points, rng)
-        if points is None or median_step(clip, gap) >= FASTEST:
+def draw_shot(source: ClipSource, stage: StageConfig, rng: np.random.Generator) -> Shot:
+    """Draw a view of one of the source's clips that is of use; raises `DatasetError` if none is."""
+    for _ in range(MOST_TRIES):
+        drawn = source.draw(rng)
+        if drawn.tracks.visible.shape[1] < stage.frames:
             continue
-        chosen = Clip(clip.frames, clip.xy[points], clip.visible[points])
-        learnt_from = chosen.visible[:, 1 + stage.lead :].any(axis=1)
-        if learnt_from.sum() >= min(FEWEST_POINTS, stage.points):
-            return mirror(chosen, rng)
+        view = draw_view(drawn.tracks, drawn.contrast_in, stage, rng)
+        if view is not None:
+            frames = drawn.frames
+            return Shot(view, frames if isinstance(frames, Path) else np.ascontiguousarray(frames[view.frames]))
+    raise DatasetError(
+        f"{MOST_TRIES} clips in a row have fewer than {stage.frames} frames, or too few points that can be followed "
+        "through them; give longer clips with more texture."
+    )
 
 
-def in_time(clip: Clip, frames: int, rng: np.random.Generator) -> Clip:
-    """Take `frames` frames, every one or every second or third, forwards or backwards."""
-    total = len(clip.frames)
-    longest = min(LARGEST_STRIDE, (total - 1) // max(frames - 1, 1)) or 1
-    stride = 1 if rng.random() < 0.6 else int(rng.integers(1, longest + 1))
-    span = (frames - 1) * stride + 1
-    first = int(rng.integers(total - span + 1))
-    chosen = np.arange(first, first + span, stride)
-    if rng.random() < 0.5:
-        chosen = chosen[::-1]
-    return clip.at(chosen)
+class FrameStore:
+    """The frames of clips in files, on a device; on a GPU they stay there for the next view.
 
-
-def with_gap(clip: Clip, frames: int, rng: np.random.Generator) -> tuple[Clip, int]:
-    """Take `frames` frames, every one but for a gap, forwards or backwards; returns also the first one after the gap.
-
-    The clip has more frames, and `frames` are 2 SEGMENT or more.
+    A thread brings what is new in the folders, so that training need not wait for it.
     """
-    left_out = int(rng.integers(1, len(clip.frames) - frames + 1))
-    first = int(rng.integers(len(clip.frames) - frames - left_out + 1))
-    gap = int(rng.integers(SEGMENT, frames - SEGMENT + 1))
-    chosen = first + np.arange(frames)
-    chosen[gap:] += left_out
-    if rng.random() < 0.5:
-        chosen, gap = chosen[::-1], frames - gap
-    return clip.at(chosen), gap
+
+    def __init__(self, device: torch.device, folders: Sequence[Path]) -> None:
+        self._device, self._folders = device, folders
+        self._kept: dict[Path, Tensor] = {}
+        self._keeps = device.type != "cpu"
+        if self._keeps:
+            threading.Thread(target=self._follow, daemon=True).start()
+
+    def frames(self, path: Path, numbers: NDArray[np.int64]) -> Tensor:
+        """Return frames [T,H,W,3] of a clip; raises `FileNotFoundError` if a generator has replaced it."""
+        kept = self._kept.get(path)
+        if kept is not None:
+            return kept[torch.from_numpy(np.ascontiguousarray(numbers)).to(self._device)]
+        return torch.from_numpy(load_frames(path)[numbers]).to(self._device)
+
+    def _follow(self) -> None:
+        """Keep what the folders hold."""
+        while True:
+            files = {path for folder in self._folders for path in pool_files(folder)}
+            for gone in set(self._kept) - files:
+                del self._kept[gone]
+            for path in sorted(files - set(self._kept)):
+                with contextlib.suppress(FileNotFoundError):
+                    self._kept[path] = torch.from_numpy(load_frames(path)).to(self._device)
+            time.sleep(STORE_PAUSE)
 
 
-def turn(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Turn the camera about its axis and zoom, more and more or to and fro; where nothing is known there is one colour.
+class Batches:
+    """The batches of a run, one per step: the same one on every run with the same clips."""
 
-    Visibility stays what it was: points that leave the image have positions outside it.
-    """
-    frames, (height, width) = len(clip.frames), clip.frames.shape[1:3]
-    angle = smooth_path(rng, frames, _log_uniform(rng, *TURN), reach=100.0)
-    zoom = smooth_path(rng, frames, rng.uniform(0.0, ZOOM[0]), reach=ZOOM[1])
-    pivot = rng.uniform(0.3, 0.7, 2) * [width - 1, height - 1]
-    moved = translation(*pivot) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-pivot)
-    return _warped(clip, moved, rng)
+    def __init__(self, config: TrainingConfig, source: ClipSource, rank: int, device: torch.device) -> None:
+        data = config.data
+        self._source, self._device = source, device
+        self._shots = _Shots(config, source, rank)
+        folders = [Path(folder) for folder in (data.pool, data.recordings) if folder is not None]
+        self._store = FrameStore(device, folders)
+        self._loaders = data.loaders
 
+    def draw(self, steps: Iterable[int]) -> Iterator[Batch]:
+        """Yield the batches of steps, on the device."""
+        loader = DataLoader(
+            self._shots,
+            batch_size=None,
+            sampler=steps,
+            num_workers=self._loaders,
+            prefetch_factor=4 if self._loaders else None,
+            multiprocessing_context="spawn" if self._loaders else None,
+        )
+        for step, shots in loader:
+            yield self._batch(self._shots.config.stage_at(step)[0], step, shots)
 
-def seen_differently(clip: Clip, gap: int, rng: np.random.Generator) -> Clip:
-    """Turn, move and light the frames from number `gap` on in another way, all of them in the same one."""
-    size = np.array([clip.frames.shape[2], clip.frames.shape[1]], np.float64)
-    middle = (size - 1.0) / 2.0
-    angle, zoom = np.array([GAP_TURN, GAP_ZOOM]) * rng.standard_normal(2)
-    shifted = middle + GAP_SHIFT * size * rng.standard_normal(2)
-    moved = translation(*shifted) @ rotation(angle) @ scaling(np.exp(zoom)) @ translation(*-middle)
-    gain = np.exp(GAP_LIGHT * rng.standard_normal() + GAP_COLOUR * rng.standard_normal(3))
-    level = GAP_LEVEL * rng.standard_normal()
-    light = np.rint(np.arange(256)[:, np.newaxis] * gain + level).clip(0, 255).astype(np.uint8)
-    other = _warped(clip.at(slice(gap, None)), np.tile(moved, (len(clip.frames) - gap, 1, 1)), rng)
-    lit = np.asarray([cv2.LUT(frame, light[np.newaxis]) for frame in other.frames], np.uint8)
-    frames, xy = np.concatenate((clip.frames[:gap], lit)), np.concatenate((clip.xy[:, :gap], other.xy), axis=1)
-    return Clip(frames, xy, clip.visible)
-
-
-def crop(clip: Clip, size: int, rng: np.random.Generator) -> Clip:
-    """Cut a rectangle of at most twice `size` and stretch it to `size` x `size`, which changes its proportions too."""
-    height, width = clip.frames.shape[1:3]
-    largest = min(height, width, 2 * size)
-    smallest = min(0.7 * size, 0.8 * largest)
-    across, down = (round(_log_uniform(rng, smallest, largest)),) * 2
-    if rng.random() < 0.5:
-        across = min(round(across * _log_uniform(rng, 0.75, 1.33)), width)
-    left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
-    frames = clip.frames[:, top : top + down, left : left + across]
-    scale = np.array([size / across, size / down])
-    xy = (clip.xy - [left, top] + 0.5) * scale - 0.5
-    if (down, across) != (size, size):
-        method = cv2.INTER_AREA if down > size and across > size else cv2.INTER_LINEAR
-        frames = np.stack([cv2.resize(frame, (size, size), interpolation=method) for frame in frames])
-    visible = clip.visible & ((xy >= -0.5) & (xy < size - 0.5)).all(axis=-1)
-    return Clip(np.asarray(frames, np.uint8), xy.astype(np.float32), visible)
-
-
-def choose_points(clip: Clip, count: int, rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """Return `count` points visible in the first frame, None if there are too few.
-
-    Those that move, get hidden, or come back after long are preferred.
-    """
-    candidates = np.flatnonzero(clip.visible[:, 0])
-    if len(candidates) < FEWEST_POINTS:
-        return None
-    way = clip.xy[candidates, -1] - clip.xy[candidates, 0]
-    moves = np.abs(way - np.nanmedian(way, axis=0)).max(axis=-1) > MOVING
-    visible = clip.visible[candidates]
-    weight = 1.0 + 2.0 * moves + 1.0 * ~visible.all(axis=1) + 2.0 * (longest_occlusion(visible) > LONG_OCCLUSION)
-    weight = weight * np.where(contrast(clip.frames[0], clip.xy[candidates, 0]) < FLAT, FLAT_SHARE, 1.0)
-    chosen = rng.choice(candidates, count, replace=len(candidates) < count, p=weight / weight.sum())
-    return np.asarray(chosen, np.int64)
+    def _batch(self, stage: StageConfig, step: int, shots: list[Shot]) -> Batch:
+        rng = self._shots.random(step, len(shots))
+        frames: list[Tensor] = []
+        for index, shot in enumerate(shots):
+            while not isinstance(shot.frames, np.ndarray):
+                try:
+                    frames.append(self._store.frames(shot.frames, shot.view.frames))
+                    break
+                except FileNotFoundError:
+                    shot = shots[index] = draw_shot(self._source, stage, rng)
+            else:
+                frames.append(torch.from_numpy(shot.frames).to(self._device))
+        images: list[Tensor] = [frames[0]] * len(shots)
+        for size in {part.shape for part in frames}:
+            alike = [index for index, part in enumerate(frames) if part.shape == size]
+            filmed = film(torch.stack([frames[index] for index in alike]), [shots[i].view for i in alike], stage.size)
+            for index, image in zip(alike, filmed, strict=True):
+                images[index] = image
+        views = [shot.view for shot in shots]
+        xy = np.stack([view.xy.transpose(1, 0, 2) for view in views], axis=1)
+        visible, known = (np.stack([part.T for part in parts], axis=1) for parts in zip(*((v.visible, v.known) for v in views), strict=True))
+        direction = rng.uniform(0.0, 2.0 * np.pi, visible.shape)
+        low, high = np.log(DISPLACEMENT)
+        distance = np.exp(rng.uniform(low, high, visible.shape)) * (rng.random(visible.shape) < DISPLACED_SHARE)
+        displaced = np.stack((np.cos(direction), np.sin(direction)), axis=-1) * distance[..., np.newaxis] / stage.size
+        on_device = (
+            torch.from_numpy(np.ascontiguousarray(part)).to(self._device, non_blocking=True)
+            for part in (((xy + 0.5) / stage.size).astype(np.float32), visible, known, displaced.astype(np.float32))
+        )
+        return Batch(torch.stack(images, dim=1), *on_device)
 
 
-def longest_occlusion(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return for how many frames each of N points, `visible` [N,T], was hidden at most before it was visible again."""
-    frames = np.arange(visible.shape[1])
-    last_visible = np.maximum.accumulate(np.where(visible, frames, -1), axis=1)
-    hidden = np.where(visible[:, 1:] & (last_visible[:, :-1] >= 0), frames[:-1] - last_visible[:, :-1], 0)
-    return np.asarray(hidden.max(axis=1, initial=0), np.int64)
+class _Shots(Dataset[tuple[int, list[Shot]]]):
+    """The shots of every step, which loader processes draw ahead."""
 
+    def __init__(self, config: TrainingConfig, source: ClipSource, rank: int) -> None:
+        self.config, self._source, self._rank = config, source, rank
 
-def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the standard deviation of grey levels round points [N,2] that lie in the frame."""
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    side = (SURROUNDINGS, SURROUNDINGS)
-    variance = cv2.blur(grey * grey, side) - cv2.blur(grey, side) ** 2
-    x, y = np.rint(xy).astype(np.int64).T
-    return np.asarray(np.sqrt(np.maximum(variance[y, x], 0.0)), np.float32)
+    def random(self, step: int, place: int) -> np.random.Generator:
+        """Return where a place in a step's batch takes its random numbers from."""
+        return np.random.default_rng((self.config.seed, step, self._rank, place))
 
-
-def median_step(clip: Clip, gap: int = 0) -> float:
-    """Return the median way from frame to frame, in pixels, of points visible in both; not the way to frame `gap`."""
-    both = clip.visible[:, 1:] & clip.visible[:, :-1]
-    if gap:
-        both[:, gap - 1] = False
-    steps = np.linalg.norm(np.diff(clip.xy, axis=1), axis=-1)[both]
-    return float(np.median(steps)) if len(steps) else np.inf
-
-
-def mirror(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Flip a square clip, exchange its axes and its colours."""
-    frames, xy = clip.frames, clip.xy
-    last = frames.shape[1] - 1
-    if rng.random() < 0.5:
-        frames, xy = frames[:, :, ::-1], xy * [-1.0, 1.0] + [last, 0.0]
-    if rng.random() < 0.3:
-        frames, xy = frames[:, ::-1], xy * [1.0, -1.0] + [0.0, last]
-    if rng.random() < 0.3:
-        frames, xy = frames.transpose(0, 2, 1, 3), xy[..., ::-1]
-    if rng.random() < 0.3:
-        frames = frames[..., rng.permutation(3)]
-    return Clip(np.ascontiguousarray(frames), xy.astype(np.float32), clip.visible)
-
-
-def _warped(clip: Clip, moved: NDArray[np.float64], rng: np.random.Generator) -> Clip:
-    """Move every frame by its matrix, `moved` [T,3,3], and the points with it."""
-    size = (clip.frames.shape[2], clip.frames.shape[1])
-    colour = rng.integers(0, 256, 3).tolist()
-    images = [
-        cv2.warpAffine(frame, matrix[:2], size, borderValue=colour)
-        for frame, matrix in zip(clip.frames, moved, strict=True)
-    ]
-    return Clip(np.asarray(images, np.uint8), apply(moved, clip.xy.astype(np.float64)).astype(np.float32), clip.visible)
-
-
-def _log_uniform(rng: np.random.Generator, lowest: float, highest: float) -> float:
-    return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
+    def __getitem__(self, step: int) -> tuple[int, list[Shot]]:
+        stage, _ = self.config.stage_at(step)
+        return step, [draw_shot(self._source, stage, self.random(step, place)) for place in range(stage.clips)]

@@ -8,14 +8,17 @@ import multiprocessing
 import multiprocessing.sharedctypes
 import os
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
 from taptr_ros.training.scenes import Clip, SceneConfig, generate_many
+from taptr_ros.training.views import Tracks, contrast
 
 SUFFIX = ".clip.npz"
 
@@ -27,17 +30,42 @@ PAUSE = 2.0
 
 
 def save_clip(path: Path, clip: Clip) -> None:
-    """Write a clip, uncompressed, so that no reader ever sees half of it."""
+    """Write a clip, uncompressed, so that no reader ever sees half of it; and the contrast round its points."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    contrasts = np.stack([contrast(frame, xy) for frame, xy in zip(clip.frames, clip.xy.swapaxes(0, 1), strict=True)])
     with unfinished.open("wb") as file:
-        np.savez(file, frames=clip.frames, xy=clip.xy, visible=clip.visible)
+        np.savez(
+            file,
+            frames=clip.frames,
+            xy=clip.xy,
+            visible=clip.visible,
+            known=clip.known,
+            contrast=contrasts.T.clip(0.0, 255.0).astype(np.uint8),
+        )
     unfinished.replace(path)
 
 
 def load_clip(path: Path) -> Clip:
     """Read what `save_clip` wrote."""
     with np.load(path) as file:
-        return Clip(frames=file["frames"], xy=file["xy"], visible=file["visible"])
+        return Clip(frames=file["frames"], xy=file["xy"], visible=file["visible"], known=file["known"])
+
+
+def load_frames(path: Path) -> NDArray[np.uint8]:
+    """Read the frames [T,H,W,3] of what `save_clip` wrote."""
+    with np.load(path) as file:
+        frames: NDArray[np.uint8] = file["frames"]
+        return frames
+
+
+def load_tracks(path: Path) -> tuple[Tracks, NDArray[np.float32]]:
+    """Read the tracks of what `save_clip` wrote, and the contrast [N,T] round the points, but not the frames."""
+    with zipfile.ZipFile(path) as archive, archive.open("frames.npy") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    with np.load(path) as file:
+        tracks = Tracks(file["xy"], file["visible"], file["known"], (shape[1], shape[2]))
+        return tracks, file["contrast"].astype(np.float32)
 
 
 def pool_files(folder: Path) -> list[Path]:

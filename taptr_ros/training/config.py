@@ -35,9 +35,6 @@ class StageConfig:
     lead: int = 0
     """How many of the frames after the first are only followed, which makes memories long for a third of the time that
     learning from them takes."""
-    frozen_norms: bool = False
-    """Normalise with the statistics gathered so far, as inference does, instead of the batch's own: for batches of so
-    few clips that their statistics say little."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +57,12 @@ class DataConfig:
     device: str | None = None
     """Where scenes are painted and filmed, many at a time, with PyTorch: cuda. Without one, OpenCV does it on the
     processor, one scene after the other, which on processors is faster."""
+    loaders: int = 0
+    """Processes that draw views ahead of training; without one, training draws them itself."""
+    recordings: str | None = None
+    """Folder of recordings with the tracks of a teacher, as `taptr teach` writes it."""
+    recording_share: float = 0.3
+    """Share of the drawn clips that come from `recordings` where there are some."""
     sequences: str | None = None
     """Folder of your own sequences, in the formats that `taptr eval` reads, for fine-tuning."""
     sequence_share: float = 0.5
@@ -78,8 +81,10 @@ class LossConfig:
     """Of the cross-entropy of visibility."""
     occlusion: float = 3.0
     """Of the visibility of points that are hidden, compared with visible ones, which are several times as many."""
+    confidence: float = 0.25
+    """Of the cross-entropy of confidence, of visible points."""
     contrastive: float = 0.3
-    """Of the contrastive loss, mean over the levels."""
+    """Of the contrastive loss, mean over the levels and the heat map."""
     layer_discount: float = 0.7
     """Every decoder layer's loss counts this much less than the next one's."""
     fine_points: int = 12
@@ -116,7 +121,9 @@ class TrainingConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured during training."""
     initial: str | None = None
-    """Model file whose weights training starts from, for fine-tuning; None starts from random ones."""
+    """Model file whose weights training starts from, for fine-tuning; None starts from random ones but for the trunk."""
+    pretrained_trunk: bool = True
+    """Start the trunk from ImageNet weights rather than from random ones."""
     seed: int = 0
     """Of the random weights and of everything drawn at random."""
     processes: int = 1
@@ -129,6 +136,8 @@ class TrainingConfig:
     """Encode images in bfloat16: for GPUs, and processors that compute in it."""
     warmup_steps: int = 40
     """Steps in which the learning rate rises from 0."""
+    trunk_rate: float = 0.2
+    """Learning rate of the trunk, which starts from ImageNet weights, as a share of the others'."""
     weight_decay: float = 1e-4
     """AdamW's weight decay, of matrices only."""
     gradient_norm: float = 1.0

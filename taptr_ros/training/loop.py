@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
 from taptr_ros.runtime.torch_backend import TorchBackend
 from taptr_ros.training import processes
 from taptr_ros.training.batches import (
     Batch,
+    Batches,
     ClipSource,
     GeneratedClips,
     MixedClips,
-    PooledClips,
     SequenceClips,
-    draw_batch,
+    StoredClips,
 )
 from taptr_ros.training.clip_files import Generators, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig, to_yaml
@@ -40,8 +40,12 @@ POOL_PAUSE = 2.0
 """Seconds between two looks at a pool that is not full enough to start."""
 
 
-def train(config: TrainingConfig, folder: Path) -> TrainingState:
-    """Train in `folder`, going on from its checkpoint if it has one; returns what came out."""
+def train(config: TrainingConfig, folder: Path, *, minutes: float = math.inf) -> TrainingState:
+    """Train in `folder`, going on from its checkpoint if it has one; returns what came out.
+
+    After `minutes` the run stops at a checkpoint, for another one to go on from.
+    """
+    end = time.monotonic() + 60.0 * minutes
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(config.threads)
     cv2.setNumThreads(1)
@@ -49,7 +53,7 @@ def train(config: TrainingConfig, folder: Path) -> TrainingState:
         source, count = _clips(config, stack)
         place = processes.join(config.device)
         stack.callback(processes.leave, place)
-        return _Run(config, folder, place, source, count).run()
+        return _Run(config, folder, place, source, count).run(end)
 
 
 class _Run:
@@ -58,7 +62,8 @@ class _Run:
     def __init__(
         self, config: TrainingConfig, folder: Path, place: Place, source: ClipSource, count: Callable[[int], None]
     ) -> None:
-        self.config, self.folder, self.place, self.source, self.count = config, folder, place, source, count
+        self.config, self.folder, self.place, self.count = config, folder, place, count
+        self.batches = Batches(config, source, place.rank, place.device)
         self.state = TrainingState(config, place.device)
         self.resumed = self.state.load(folder)
         self.fused = place.device.type == "cpu"
@@ -66,8 +71,8 @@ class _Run:
         self.journal = Journal(folder) if place.leads else None
         self.saved = time.monotonic()
 
-    def run(self) -> TrainingState:
-        """Take all steps that are left."""
+    def run(self, end: float) -> TrainingState:
+        """Take all steps that are left, or as many as there are before `end` of the monotonic clock."""
         if self.journal is not None:
             (self.folder / RECIPE).write_text(to_yaml(self.config))
             begun = "resumed" if self.resumed else "begun"
@@ -77,36 +82,34 @@ class _Run:
         steps = range(self.state.step, self.config.steps)
         noted: list[dict[str, float]] = []
         since, frames = time.monotonic(), 0
-        for step in tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True):
-            batch = self._batch(step)
+        progress = tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True)
+        for step, batch in zip(progress, self.batches.draw(steps), strict=True):
             stage, _ = self.config.stage_at(step)
+            self.count(stage.clips)
             noted.append(self._learn(batch, stage))
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
             if self.state.step % self.config.log_every == 0:
                 if self.journal is not None:
-                    means = {name: float(np.mean([values[name] for values in noted])) for name in noted[0]}
+                    means = {name: float(torch.stack([values[name] for values in noted]).mean()) for name in noted[0]}
                     rate = frames / (time.monotonic() - since)
                     self.journal.numbers(self.state.step, {**means, "train/frames_per_second": rate})
                 noted.clear()
                 since, frames = time.monotonic(), 0
-            self._keep()
+            late = self._is_late(end)
+            self._keep(late)
+            if late:
+                break
         return self.state
 
-    def _batch(self, step: int) -> Batch:
-        """Draw the batch of a step: the same one on every run with the same clips."""
-        stage, _ = self.config.stage_at(step)
-        rng = np.random.default_rng((self.config.seed, step, self.place.rank))
-        batch = draw_batch(self.source, stage, rng).to(self.place.device)
-        self.count(stage.clips)
-        return batch
+    def _is_late(self, end: float) -> bool:
+        """Return whether the run's time is over, for all processes alike."""
+        late = torch.tensor(float(time.monotonic() > end), device=self.place.device)
+        processes.average([late], self.place)
+        return bool(late > 0)
 
-    def _learn(self, batch: Batch, stage: StageConfig) -> dict[str, float]:
+    def _learn(self, batch: Batch, stage: StageConfig) -> dict[str, Tensor]:
         """Take one step; returns what is worth noting."""
         self.state.network.train()
-        if stage.frozen_norms:
-            for module in self.state.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
         self.state.optimizer.zero_grad(set_to_none=True)
         unrolled = unroll(self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16)
         loss = losses(unrolled, batch, self.config.loss)
@@ -118,27 +121,27 @@ class _Run:
         with torch.no_grad():
             size = batch.images.shape[2]
             true, visible = batch.xy[unrolled.first :], batch.visible[unrolled.first :]
-            error = size * (unrolled.positions[:, -1] - true).norm(dim=-1)[visible]
-            within = (error < 4.0).float().mean()
-            guessed = (unrolled.visibility_logits[:, -1] > 0) == visible
+            error = size * (unrolled.positions[:, -1] - true).norm(dim=-1)
+            guessed = (unrolled.logits[:, -1, ..., 0] > 0) == visible
+            known = batch.known[unrolled.first :]
         return {
-            "loss/total": float(loss.total.detach()),
-            "loss/position": float(loss.position.detach()),
-            "loss/visibility": float(loss.visibility.detach()),
-            "loss/contrastive": float(loss.contrastive.detach()),
-            "train/median_pixels": float(error.median()),
-            "train/within_4_pixels": float(within),
-            "train/visibility_accuracy": float(guessed.float().mean()),
+            "loss/total": loss.total.detach(),
+            "loss/position": loss.position.detach(),
+            "loss/visibility": loss.visibility.detach(),
+            "loss/confidence": loss.confidence.detach(),
+            "loss/contrastive": loss.contrastive.detach(),
+            "train/within_4_pixels": ((error < 4.0) & visible).sum() / visible.sum(),
+            "train/visibility_accuracy": (guessed & known).sum() / known.sum(),
             "train/gradient_norm": norm,
-            "train/rate": rate,
+            "train/rate": torch.tensor(rate),
         }
 
-    def _keep(self) -> None:
-        """Write a checkpoint and evaluate, each when it is time."""
+    def _keep(self, late: bool) -> None:
+        """Write a checkpoint and evaluate, each when it is time; `late`: the run ends here."""
         done = self.state.step == self.config.steps
         evaluates = done or self.state.step % self.config.evaluation.every == 0
-        late = time.monotonic() - self.saved > 60.0 * self.config.checkpoint_minutes
-        if self.journal is None or not (evaluates or late):
+        due = late or time.monotonic() - self.saved > 60.0 * self.config.checkpoint_minutes
+        if self.journal is None or not (evaluates or due):
             return
         self.state.save(self.folder)
         if evaluates and self.config.evaluation.clips:
@@ -163,6 +166,8 @@ def _clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSou
     """Return where clips come from, and what to tell how many a step drew in each process."""
     data = config.data
     source, count = _synthetic_clips(data, stack)
+    if data.recordings is not None:
+        source = MixedClips(source, StoredClips(Path(data.recordings)), data.recording_share)
     if data.sequences is not None:
         source = MixedClips(source, SequenceClips(Path(data.sequences)), data.sequence_share)
     return source, count
@@ -174,7 +179,7 @@ def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[Cli
         return GeneratedClips(data), lambda _: None
     folder = Path(data.pool)
     if processes.rank() > 0:
-        return PooledClips(folder), lambda _: None
+        return StoredClips(folder), lambda _: None
     generators = Generators(
         folder,
         data.scenes,
@@ -192,4 +197,4 @@ def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[Cli
         generators.check()
         generators.count(clips * processes.world())
 
-    return PooledClips(folder), count
+    return StoredClips(folder), count

@@ -13,9 +13,6 @@ def smoke_recipe() -> TrainingConfig:
     return TrainingConfig(
         model=SmallConfig(
             name="smoke",
-            stem_channels=16,
-            stage_channels=(24, 32, 48),
-            stage_blocks=(1, 1, 1),
             level_channels=(16, 32, 32),
             hidden_dim=64,
             decoder_layers=2,

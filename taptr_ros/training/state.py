@@ -16,6 +16,7 @@ from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.runtime.torch_backend import load_weights
 from taptr_ros.training.config import TrainingConfig
+from taptr_ros.training.trunk_weights import load_trunk_weights
 
 CHECKPOINT = "latest.pt"
 """Everything, at the last checkpoint."""
@@ -39,11 +40,19 @@ class TrainingState:
         self.network = SmallNetwork(config.model)
         if config.initial is not None:
             self._load_initial(Path(config.initial))
+        elif config.pretrained_trunk:
+            self.network.encoder.trunk.load_state_dict(load_trunk_weights())
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        matrices = [parameter for parameter in self.network.parameters() if parameter.ndim > 1]
-        others = [parameter for parameter in self.network.parameters() if parameter.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups)
+        in_trunk = {id(parameter) for parameter in self.network.encoder.trunk.parameters()}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self.network.parameters():
+            decay = config.weight_decay if parameter.ndim > 1 else 0.0
+            share = config.trunk_rate if id(parameter) in in_trunk else 1.0
+            groups.setdefault((decay, share), []).append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": part, "weight_decay": decay, "share": share} for (decay, share), part in groups.items()],
+            fused=device.type == "cuda",
+        )
         self.averaged = {name: value.detach().clone() for name, value in self.network.named_parameters()}
         self.step = 0
         """Steps done."""
@@ -56,20 +65,19 @@ class TrainingState:
             raise ModelFileError(f"{path} is not a small network; training can go on from those only.")
         load_weights(self.network, weights)
 
-    def apply_gradients(self, rate: float) -> float:
+    def apply_gradients(self, rate: float) -> Tensor:
         """Take an optimizer step and return the norm of the gradients; skip it if that is not a finite number."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
         if torch.isfinite(norm):
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             self.optimizer.step()
         # At first the average follows quickly, or the random start would stay in it for long.
         decay = min(self.config.average_decay, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                self.averaged[name].lerp_(parameter, 1.0 - decay)
+            torch._foreach_lerp_(list(self.averaged.values()), list(self.network.parameters()), 1.0 - decay)
         self.step += 1
-        return float(norm)
+        return norm.detach()
 
     def averaged_weights(self) -> dict[str, NDArray[Any]]:
         """Return the averaged weights, with the latest statistics of the norms, as a model file holds them."""

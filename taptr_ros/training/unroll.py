@@ -29,15 +29,17 @@ class Unrolled:
     first: int
     """Number of the first of these frames; the last is the clip's."""
     positions: Tensor
-    """[L,layers,B,N,2] unit coordinates after every decoder layer."""
-    visibility_logits: Tensor
-    """[L,layers,B,N]."""
+    """[L,estimates,B,N,2] unit coordinates, as `taptr_ros.model.small_decoder.SmallDecoderOutput` orders them."""
+    logits: Tensor
+    """[L,estimates,B,N,2] of visibility and confidence."""
     levels: list[Tensor]
     """[L,B,h*w,C] features of each level, finest first."""
     queries: list[Tensor]
     """[B,N,C] features of each level at the query points."""
     sizes: list[tuple[int, int]]
     """(height, width) of each level."""
+    heat: Tensor
+    """[L,B,N,h*w] logits of the query points' heat maps over the middle level."""
     backward: Callable[[Tensor], None]
     """Computes the gradients of a loss of the above."""
 
@@ -47,6 +49,7 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
 
     Gradients run through time by way of the memory; positions are handed on without. A visible point that is lost goes
     on from its true place, as one that the tracker has found again by global matching: lost points teach nothing.
+    Some points are thought to be elsewhere after a frame, as the batch says, and are to be found by their heat map.
 
     Args:
         network: in training mode.
@@ -87,13 +90,22 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
         loss.backward()
         torch.autograd.backward(encoded, [leaf.grad for leaf in leaves])
 
+    levels = [leaf[1:].unflatten(1, (clips, -1)) for leaf in leaves]
+    queries = list(tracks.queries.view(clips, points, -1).split(network.config.level_channels, dim=-1))
+    learnt_frames = len(levels[0])
+    heat = network.decoder.heat_map.logits(
+        [query.repeat(learnt_frames, 1, 1) for query in queries[1:]],
+        [level.flatten(0, 1) for level in levels[1:]],
+        sizes[1],
+    )
     return Unrolled(
         first=first,
         positions=torch.stack([output.positions for output in outputs]).unflatten(2, (clips, points)),
-        visibility_logits=torch.stack([output.visibility_logits for output in outputs]).unflatten(2, (clips, points)),
-        levels=[leaf[1:].unflatten(1, (clips, -1)) for leaf in leaves],
-        queries=list(tracks.queries.view(clips, points, -1).split(network.config.level_channels, dim=-1)),
+        logits=torch.stack([output.logits for output in outputs]).unflatten(2, (clips, points)),
+        levels=levels,
+        queries=queries,
         sizes=sizes,
+        heat=heat.unflatten(0, (learnt_frames, clips)),
         backward=backward,
     )
 
@@ -128,9 +140,11 @@ class _UnrolledTracks:
         self._keys.append(_rotated(output.content, frame))
         self._values.append(output.content)
         # Like the tracker, which never writes a slot of weight 0.
-        self._weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
+        self._weights.append(output.logits[-1].detach().sigmoid().prod(-1).clamp(min=1e-7))
         true, visible = self._batch.xy[frame], self._batch.visible[frame]
-        self._state = found_again(output.state, true, visible, self._batch.images.shape[2])
+        state = found_again(output.state, true, visible, self._batch.images.shape[2])
+        displaced = self._batch.displaced[frame].flatten(0, 1)
+        self._state = state + F.pad(displaced, (0, state.shape[1] - 2))
         if context_renewal.due(frame):
             # What is learnt from later frames goes into the query's context also through frames that are only followed.
             with torch.enable_grad():
@@ -139,8 +153,8 @@ class _UnrolledTracks:
 
     def _renew_contexts(self, features: Features, output: SmallDecoderOutput) -> None:
         """Renew the contexts of visible points; nothing is learnt from what surrounds them."""
-        xy, visibility = self._network.position_and_visibility(output)
-        seen = visibility >= context_renewal.LEAST_VISIBILITY
+        xy, visibility, confidence = self._network.estimates(output)
+        seen = visibility * confidence >= context_renewal.LEAST_VISIBILITY
         share = self._network.config.context_renewal * seen.view(-1, 1, 1, 1)
         with torch.no_grad():
             _, around, _ = self._network.init_queries(features, xy)

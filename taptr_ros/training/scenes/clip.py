@@ -23,6 +23,13 @@ class Clip:
     visible: NDArray[np.bool_]
     """[N,T] inside the image and not hidden by anything nearer. Hidden by an edge: covered by more than half."""
 
+    known: NDArray[np.bool_] = dataclasses.field(default_factory=lambda: np.ones((0, 0), np.bool_))
+    """[N,T] whether it is known that the point is visible, or that it is hidden; empty: it always is."""
+
+    def __post_init__(self) -> None:
+        if not self.known.size:
+            object.__setattr__(self, "known", np.ones_like(self.visible))
+
     def at(self, frames: NDArray[np.int64] | slice) -> Clip:
         """Return some of the frames, numbers [K] or a slice, in their order there, with all tracks."""
-        return Clip(self.frames[frames], self.xy[:, frames], self.visible[:, frames])
+        return Clip(self.frames[frames], self.xy[:, frames], self.visible[:, frames], self.known[:, frames])
