@@ -72,7 +72,8 @@ class GatheredPatches:
             index = (line.unsqueeze(1) * width + column).flatten(0, 1).t().long()
             if features.image is not None:
                 index = index + (features.image * (height * width)).unsqueeze(-1)
-            self.rows.append(F.embedding(index, rows))
+            # Its gradient is summed in place; that of `F.embedding` is sorted first on a GPU.
+            self.rows.append(rows.index_select(0, index.flatten()).unflatten(0, (-1, self.side**2)))
             inside.append((y[:, level] == line).unsqueeze(1) & (x[:, level] == column))
         self.inside = torch.stack(inside, dim=2).to(corner.dtype)
 

@@ -29,7 +29,7 @@ MOVING = 4.0
 LONG_OCCLUSION = 8
 """Frames that a point has to be hidden for, before it is visible again, to be chosen more often still."""
 
-FASTEST = 14.0
+FASTEST = 20.0
 """Views whose points move by more than this many pixels between frames, in the median, are drawn again."""
 
 TURNED_SHARE = 0.4
@@ -225,12 +225,12 @@ def another_light(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def cropping(clip_size: tuple[int, int], size: int, rng: np.random.Generator) -> Floats:
-    """Return the matrix [3,3] that stretches a rectangle of at most twice `size` to `size` x `size`.
+    """Return the matrix [3,3] that stretches a rectangle of at most 1.5 times `size` to `size` x `size`.
 
     That changes its proportions too.
     """
     height, width = clip_size
-    largest = min(height, width, 2 * size)
+    largest = min(height, width, 3 * size // 2)
     smallest = min(0.7 * size, 0.8 * largest)
     across, down = (round(_log_uniform(rng, smallest, largest)),) * 2
     if rng.random() < 0.5:

@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+"""Use a borrowed GPU for a few minutes: check what only a GPU can show, train, and measure times.
+
+    python scripts/gpu.py config/training/gpu.yaml --run runs/gpu --minutes 8 --out results
+
+Needs PyTorch, NumPy, OpenCV, PyYAML, tqdm and safetensors; simulated scenes also MuJoCo and OpenGL. The package itself
+need not be installed. Steps of the recipe are scaled so that training takes the given time on this machine. What is to
+be kept goes to --out, in files of at most 15 MiB: `cat latest.pt.* > latest.pt` joins a checkpoint that was split. A
+run folder that holds `latest.pt` or its parts is gone on with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+
+from taptr_ros.errors import TaptrError
+from taptr_ros.model.decoder import DecoderInput
+from taptr_ros.model.files import load_model
+from taptr_ros.model.small_network import SmallNetwork
+from taptr_ros.runtime.torch_backend import load_weights
+from taptr_ros.training.batches import Batch, Batches, GeneratedClips
+from taptr_ros.training.config import DataConfig, EvaluationConfig, StageConfig, TrainingConfig, load_training_config
+from taptr_ros.training.loop import train
+from taptr_ros.training.losses import losses
+from taptr_ros.training.scenes import SceneConfig, generate, generate_many
+from taptr_ros.training.state import CHECKPOINT, LATEST_MODEL, TrainingState
+from taptr_ros.training.unroll import unroll
+
+PART_SIZE = 15 << 20
+"""Bytes of a part of a checkpoint."""
+
+TIMED_STEPS, WARM_STEPS = 4, 3
+"""Steps of each stage that are timed to scale the recipe, and steps before them."""
+
+POINTS = (1, 64, 256, 1024)
+"""Numbers of points whose latency is measured."""
+
+SLOTS = 512
+"""Memory slots with which it is measured."""
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Check, train, measure, and keep the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--out", type=Path, required=True, help="folder for what is to be kept")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time to train")
+    parser.add_argument("--device", default="cuda", help="cpu rehearses")
+    parser.add_argument("--no-checks", dest="checks", action="store_false", help="train and measure only")
+    parser.add_argument("--first", type=Path, help="model file to start from instead of the recipe's")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    torch.set_float32_matmul_precision("high")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = _Results(arguments.out / "gpu.json")
+    results.note("machine", lambda: machine(device))
+    config = prepared(load_training_config(arguments.recipe), arguments.run, arguments.first, device)
+    join_parts(arguments.run)
+    results.note("training", lambda: trained(config, arguments.run, arguments.minutes, device))
+    results.note("kept", lambda: keep(arguments.run, arguments.out))
+    if (arguments.run / LATEST_MODEL).exists():
+        for size in (256, 384):
+            results.note(f"latency {size}", lambda size=size: latency(arguments.run / LATEST_MODEL, size, device))
+    results.note("onnxruntime", onnxruntime_providers)
+    # What costs the training nothing comes last.
+    if arguments.checks:
+        for scenes in config.data.scenes:
+            results.note(f"painter {scenes.kind}", lambda scenes=scenes: check_painter(scenes, device))
+        results.note("memory formats", lambda: memory_formats(config, device))
+        results.note("bfloat16", lambda: check_bfloat16(config, device))
+        results.note("resume", lambda: check_resume(config, device))
+
+
+class _Results:
+    """What was found so far, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._found = path, dict[str, Result]()
+
+    def note(self, name: str, find: Callable[[], Result]) -> None:
+        """Note what `find` returns or how it fails: a check that fails must not cost the training."""
+        begin = time.monotonic()
+        try:
+            result = find()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is reported
+            traceback.print_exc()
+            result = {"failed": f"{type(error).__name__}: {error}"}
+        self._found[name] = {**result, "seconds": round(time.monotonic() - begin, 1)}
+        print(f"{name}: {json.dumps(self._found[name])}", flush=True)
+        self._path.write_text(json.dumps(self._found, indent=2) + "\n")
+
+
+def machine(device: torch.device) -> Result:
+    """Describe the machine."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"device": name, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def prepared(config: TrainingConfig, run: Path, first: Path | None, device: torch.device) -> TrainingConfig:
+    """Return the recipe for this device, without kinds of scenes that cannot be made here."""
+    scenes = []
+    for kind in config.data.scenes:
+        try:
+            generate(dataclasses.replace(kind, frames=2), 0)
+            scenes.append(kind)
+        except TaptrError as error:
+            print(f"left out: scenes of kind {kind.kind}: {error}")
+    data = dataclasses.replace(config.data, scenes=tuple(scenes), pool=config.data.pool or str(run / "pool"))
+    evaluation = dataclasses.replace(config.evaluation, clips=0)
+    initial = str(first) if first is not None else config.initial
+    return dataclasses.replace(
+        config, data=data, evaluation=evaluation, initial=initial, device=device.type, processes=1, checkpoint_minutes=1.0
+    )
+
+
+def memory_formats(config: TrainingConfig, device: torch.device) -> Result:
+    """Measure a pass of the encoder, forwards and backwards, in milliseconds per frame, in both memory formats."""
+    result: Result = {}
+    for name, layout in (("channels_last", torch.channels_last), ("contiguous", torch.contiguous_format)):
+        encoder = SmallNetwork(config.model).encoder.to(device, memory_format=layout).train()
+        frames = 128 if device.type == "cuda" else 2
+        images = torch.rand(frames, 3, 192, 192, device=device).mul_(255.0).contiguous(memory_format=layout)
+
+        def learn(encoder: torch.nn.Module = encoder, images: torch.Tensor = images) -> None:
+            with torch.autocast(device.type, torch.bfloat16):
+                levels = encoder(images)
+            torch.stack([level.float().square().mean() for level in levels]).sum().backward()
+
+        result[name] = round(_median_time(learn, device, calls=5) / frames, 3)
+    return result
+
+
+def check_painter(scenes: SceneConfig, device: torch.device) -> Result:
+    """Compare clips painted together on the device with those painted one by one."""
+    small = dataclasses.replace(scenes, frames=12)
+    seeds = range(8)
+    begin = time.monotonic()
+    alone = [generate(small, seed) for seed in seeds]
+    one_by_one = time.monotonic() - begin
+    generate_many(small, seeds[:1], str(device))
+    begin = time.monotonic()
+    together = generate_many(small, seeds, str(device))
+    difference = [np.abs(a.frames.astype(int) - b.frames).mean() for a, b in zip(alone, together, strict=True)]
+    return {
+        "mean_difference_in_grey_levels": float(np.mean(difference)),
+        "largest_clip_mean": float(np.max(difference)),
+        "frames_per_second": round(len(seeds) * small.frames / (time.monotonic() - begin), 1),
+        "frames_per_second_one_by_one": round(len(seeds) * small.frames / one_by_one, 1),
+    }
+
+
+def check_bfloat16(config: TrainingConfig, device: torch.device) -> Result:
+    """Compare losses and gradients of one batch with images encoded in float32 and in bfloat16."""
+    batch = next(small_batches(config, device))
+    gradients, totals = [], []
+    for reduced in (False, True):
+        state = TrainingState(config, device)
+        state.network.train()
+        unrolled = unroll(state.network, batch, fused=False, bfloat16=reduced)
+        loss = losses(unrolled, batch, config.loss)
+        unrolled.backward(loss.total)
+        parts = [parameter.grad.flatten() for parameter in state.network.parameters() if parameter.grad is not None]
+        gradients.append(torch.cat(parts))
+        totals.append(float(loss.total.detach()))
+    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    return {"loss_float32": totals[0], "loss_bfloat16": totals[1], "cosine_of_gradients": float(cosine)}
+
+
+def small_batches(config: TrainingConfig, device: torch.device) -> Iterator[Batch]:
+    """Yield batches of generated clips."""
+    stage = StageConfig(steps=4, frames=6, size=128, clips=2, points=24, rate=(1e-3, 1e-3))
+    scenes = tuple(dataclasses.replace(kind, frames=8) for kind in config.data.scenes[-1:])
+    small = dataclasses.replace(config, stages=(stage,), data=DataConfig(scenes=scenes))
+    return Batches(small, GeneratedClips(small.data), 0, device).draw(range(4))
+
+
+def check_resume(config: TrainingConfig, device: torch.device) -> Result:
+    """Compare a run of four steps with one that stopped after two."""
+    stage = StageConfig(steps=2, frames=4, size=64, clips=2, points=16, rate=(1e-3, 1e-3))
+    scenes = tuple(dataclasses.replace(kind, frames=6) for kind in config.data.scenes[-1:])
+    recipe = dataclasses.replace(
+        config, stages=(stage, stage), data=DataConfig(scenes=scenes), evaluation=EvaluationConfig(clips=0)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        whole = train(recipe, Path(folder) / "whole")
+        train(dataclasses.replace(recipe, stages=(stage,)), Path(folder) / "parts")
+        resumed = train(recipe, Path(folder) / "parts")
+    pairs = zip(whole.network.parameters(), resumed.network.parameters(), strict=True)
+    return {"largest_difference": max(float((a - b).detach().abs().max()) for a, b in pairs), "steps": resumed.step}
+
+
+def trained(config: TrainingConfig, run: Path, minutes: float, device: torch.device) -> Result:
+    """Train for `minutes`, the recipe's steps scaled to that."""
+    begin = time.monotonic()
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        warm = dataclasses.replace(config, log_every=1, stages=tuple(
+            dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS) for stage in config.stages
+        ))
+        state_path = Path(folder)
+        train(warm, state_path)
+        log = (state_path / "log.txt").read_text().splitlines()
+    rates = [float(line.rsplit(" ", 1)[1]) for line in log if "frames_per_second" in line]
+    steps = WARM_STEPS + TIMED_STEPS
+    for number, stage in enumerate(config.stages):
+        timed = rates[number * steps + WARM_STEPS : (number + 1) * steps]
+        seconds.append(stage.clips * stage.frames / float(np.median(timed)))
+    left = 60.0 * minutes - (time.monotonic() - begin)
+    scale = left / sum(stage.steps * time_ for stage, time_ in zip(config.stages, seconds, strict=True))
+    stages = tuple(dataclasses.replace(stage, steps=max(1, int(stage.steps * scale))) for stage in config.stages)
+    print(f"seconds per step {seconds}; steps {[stage.steps for stage in stages]}", flush=True)
+    state = train(dataclasses.replace(config, stages=stages), run, minutes=left / 60.0)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+    frames = sum(stage.steps * stage.clips * stage.frames for stage in stages)
+    return {"seconds_per_step": seconds, "steps": state.step, "frames": frames, "peak_GiB": round(peak, 1)}
+
+
+def keep(run: Path, out: Path) -> Result:
+    """Copy what another session needs, split where it is large."""
+    for name in (LATEST_MODEL, "log.txt", "recipe.yaml"):
+        (out / name).write_bytes((run / name).read_bytes())
+    content = (run / CHECKPOINT).read_bytes()
+    for number, begin in enumerate(range(0, len(content), PART_SIZE)):
+        (out / f"{CHECKPOINT}.{number}").write_bytes(content[begin : begin + PART_SIZE])
+    return {"checkpoint_bytes": len(content)}
+
+
+def join_parts(run: Path) -> None:
+    """Join a checkpoint that `keep` split."""
+    parts = sorted(run.glob(f"{CHECKPOINT}.*"))
+    if parts and not (run / CHECKPOINT).exists():
+        (run / CHECKPOINT).write_bytes(b"".join(part.read_bytes() for part in parts))
+
+
+def latency(model: Path, size: int, device: torch.device) -> Result:
+    """Measure encode and decode in milliseconds, called as usual and replayed as CUDA graphs."""
+    config, weights = load_model(model)
+    network = SmallNetwork(dataclasses.replace(config, height=size, width=size))
+    load_weights(network, weights)
+    network = network.to(device).prepare_for_inference()
+    image = torch.randint(0, 256, (size, size, 3), device=device).float()
+    result: Result = {}
+    with torch.no_grad():
+        features = network.features(network.encode(image))
+        result["encode"] = _times(lambda: network.encode(image), device)
+        for points in POINTS:
+            tracks = _tracks(network, features, points, device)
+            result[f"decode {points}"] = _times(lambda tracks=tracks: network.decode(features, tracks), device)
+    return result
+
+
+def _tracks(network: SmallNetwork, features: Any, points: int, device: torch.device) -> DecoderInput:
+    dim = network.config.hidden_dim
+    content, context, state = network.init_queries(features, torch.rand(points, 2, device=device))
+    memory = torch.randn(points, SLOTS, dim, device=device)
+    return DecoderInput(
+        content=content,
+        context=context,
+        state=state,
+        keys=memory,
+        values=memory,
+        weights=torch.rand(points, SLOTS, device=device),
+        phase=torch.zeros(2, dim // 2, device=device),
+        updated=torch.ones(points, dtype=torch.bool, device=device),
+    )
+
+
+def _times(call: Callable[[], Any], device: torch.device) -> Result:
+    """Return the median time of a call in milliseconds, and of its CUDA graph."""
+    result = {"eager": _median_time(call, device)}
+    if device.type == "cuda":
+        with contextlib.suppress(RuntimeError):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                call()
+            result["cuda_graph"] = _median_time(graph.replay, device)
+    return result
+
+
+def _median_time(call: Callable[[], Any], device: torch.device, calls: int = 40) -> float:
+    for _ in range(5):
+        call()
+    times = []
+    for _ in range(calls):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        begin = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - begin))
+    return round(float(np.median(times)), 3)
+
+
+def onnxruntime_providers() -> Result:
+    """Return what ONNX Runtime could run on here; `taptr bench --device` measures it where it can."""
+    import onnxruntime
+
+    return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
+
+
+if __name__ == "__main__":
+    main()
