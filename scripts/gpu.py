@@ -12,9 +12,12 @@ run folder that holds `latest.pt` or its parts is gone on with.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
 import dataclasses
+import itertools
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -34,6 +37,7 @@ from taptr_ros.model.files import load_model
 from taptr_ros.model.small_network import SmallNetwork
 from taptr_ros.runtime.torch_backend import load_weights
 from taptr_ros.training.batches import Batch, Batches, GeneratedClips
+from taptr_ros.training.captured import CapturedLearning
 from taptr_ros.training.config import DataConfig, EvaluationConfig, StageConfig, TrainingConfig, load_training_config
 from taptr_ros.training.loop import train
 from taptr_ros.training.losses import losses
@@ -46,6 +50,13 @@ PART_SIZE = 15 << 20
 
 TIMED_STEPS, WARM_STEPS = 4, 3
 """Steps of each stage that are timed to scale the recipe, and steps before them."""
+
+START_SECONDS, FILLED_SHARE = 12.0, 0.9
+"""What is left for a run's processes to start, and the share of the rest that the scaled recipe is to take: the last
+steps, at the lowest learning rate, must not be cut off."""
+
+ALIKE = 0.99
+"""Least cosine of captured gradients with usual ones."""
 
 POINTS = (1, 64, 256, 1024)
 """Numbers of points whose latency is measured."""
@@ -74,7 +85,7 @@ def main() -> None:
     results.note("machine", lambda: machine(device))
     config = prepared(load_training_config(arguments.recipe), arguments.run, arguments.first, device)
     join_parts(arguments.run)
-    results.note("training", lambda: trained(config, arguments.run, arguments.minutes, device))
+    results.note("training", lambda: trained(config, arguments.run, arguments.minutes))
     results.note("kept", lambda: keep(arguments.run, arguments.out))
     if (arguments.run / LATEST_MODEL).exists():
         for size in (256, 384):
@@ -170,18 +181,29 @@ def check_painter(scenes: SceneConfig, device: torch.device) -> Result:
 def check_bfloat16(config: TrainingConfig, device: torch.device) -> Result:
     """Compare losses and gradients of one batch with images encoded in float32 and in bfloat16."""
     batch = next(small_batches(config, device))
-    gradients, totals = [], []
-    for reduced in (False, True):
-        state = TrainingState(config, device)
-        state.network.train()
-        unrolled = unroll(state.network, batch, fused=False, bfloat16=reduced)
-        loss = losses(unrolled, batch, config.loss)
-        unrolled.backward(loss.total)
-        parts = [parameter.grad.flatten() for parameter in state.network.parameters() if parameter.grad is not None]
-        gradients.append(torch.cat(parts))
-        totals.append(float(loss.total.detach()))
-    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
-    return {"loss_float32": totals[0], "loss_bfloat16": totals[1], "cosine_of_gradients": float(cosine)}
+    network = TrainingState(config, device).network.train()
+    (full, first), (reduced, second) = (gradient(network, config, batch, bfloat16) for bfloat16 in (False, True))
+    cosine = torch.nn.functional.cosine_similarity(first, second, dim=0)
+    return {"loss_float32": full, "loss_bfloat16": reduced, "cosine_of_gradients": float(cosine)}
+
+
+def gradient(network: SmallNetwork, config: TrainingConfig, batch: Batch, bfloat16: bool) -> tuple[float, torch.Tensor]:
+    """Return the loss of a batch and its gradient as one vector."""
+    network.zero_grad(set_to_none=True)
+    noted = _learn(network, config, batch, bfloat16)
+    return float(noted["loss"]), flat_gradient(network)
+
+
+def flat_gradient(network: SmallNetwork) -> torch.Tensor:
+    """Return the gradients of all parameters as one vector."""
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+
+
+def _learn(network: SmallNetwork, config: TrainingConfig, batch: Batch, bfloat16: bool) -> dict[str, torch.Tensor]:
+    unrolled = unroll(network, batch, fused=False, bfloat16=bfloat16)
+    loss = losses(unrolled, batch, config.loss).total
+    unrolled.backward(loss)
+    return {"loss": loss.detach()}
 
 
 def small_batches(config: TrainingConfig, device: torch.device) -> Iterator[Batch]:
@@ -207,30 +229,68 @@ def check_resume(config: TrainingConfig, device: torch.device) -> Result:
     return {"largest_difference": max(float((a - b).detach().abs().max()) for a, b in pairs), "steps": resumed.step}
 
 
-def trained(config: TrainingConfig, run: Path, minutes: float, device: torch.device) -> Result:
+def trained(config: TrainingConfig, run: Path, minutes: float) -> Result:
     """Train for `minutes`, the recipe's steps scaled to that."""
-    begin = time.monotonic()
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        warm = dataclasses.replace(config, log_every=1, stages=tuple(
-            dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS) for stage in config.stages
-        ))
-        state_path = Path(folder)
-        train(warm, state_path)
-        log = (state_path / "log.txt").read_text().splitlines()
-    rates = [float(line.rsplit(" ", 1)[1]) for line in log if "frames_per_second" in line]
-    steps = WARM_STEPS + TIMED_STEPS
-    for number, stage in enumerate(config.stages):
-        timed = rates[number * steps + WARM_STEPS : (number + 1) * steps]
-        seconds.append(stage.clips * stage.frames / float(np.median(timed)))
-    left = 60.0 * minutes - (time.monotonic() - begin)
-    scale = left / sum(stage.steps * time_ for stage, time_ in zip(config.stages, seconds, strict=True))
+    end = time.monotonic() + 60.0 * minutes
+    config, seconds, cosine = probed(config)
+    left = end - time.monotonic() - START_SECONDS
+    scale = FILLED_SHARE * left / sum(s.steps * each for s, each in zip(config.stages, seconds, strict=True))
     stages = tuple(dataclasses.replace(stage, steps=max(1, int(stage.steps * scale))) for stage in config.stages)
     print(f"seconds per step {seconds}; steps {[stage.steps for stage in stages]}", flush=True)
-    state = train(dataclasses.replace(config, stages=stages), run, minutes=left / 60.0)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
-    frames = sum(stage.steps * stage.clips * stage.frames for stage in stages)
-    return {"seconds_per_step": seconds, "steps": state.step, "frames": frames, "peak_GiB": round(peak, 1)}
+    state = train(dataclasses.replace(config, stages=stages), run, minutes=(end - time.monotonic()) / 60.0)
+    return {
+        "captured": config.captured,
+        "cosine_of_captured_gradients": cosine,
+        "seconds_per_step": [round(each, 3) for each in seconds],
+        "steps": state.step,
+        "of": sum(stage.steps for stage in stages),
+        "frames": sum(stage.steps * stage.clips * stage.frames for stage in stages),
+        "peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else 0.0,
+    }
+
+
+def probed(config: TrainingConfig) -> tuple[TrainingConfig, list[float], float]:
+    """Return the recipe with what runs here, the seconds of a step in each stage, and how alike gradients are.
+
+    The probe has a process of its own: a failed capture would leave this one without a GPU.
+    """
+    for captured in (config.captured, False):
+        tried = dataclasses.replace(config, captured=captured)
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            try:
+                seconds, cosine = pool.submit(probe, tried).result()
+            except Exception:  # noqa: BLE001 - the next one may run
+                traceback.print_exc()
+                continue
+        if cosine > ALIKE:
+            return tried, seconds, cosine
+        print(f"captured gradients differ: cosine {cosine}", flush=True)
+    raise TaptrError("Training runs neither captured nor as usual here; the errors are above.")
+
+
+def probe(config: TrainingConfig) -> tuple[list[float], float]:
+    """Return the seconds of a step in each stage, and the cosine of captured gradients with usual ones."""
+    torch.set_float32_matmul_precision("high")
+    cosine = 1.0
+    if config.device == "cuda" and config.captured:
+        device = torch.device("cuda")
+        network = TrainingState(config, device).network.train()
+        first, second = itertools.islice(small_batches(config, device), 2)
+        gradients = [gradient(network, config, second, config.bfloat16)[1]]
+        learn = CapturedLearning(lambda batch: _learn(network, config, batch, config.bfloat16), network, first)
+        learn(second)
+        gradients.append(flat_gradient(network))
+        cosine = float(torch.nn.functional.cosine_similarity(*gradients, dim=0))
+    with tempfile.TemporaryDirectory() as folder:
+        stages = tuple(dataclasses.replace(stage, steps=WARM_STEPS + TIMED_STEPS) for stage in config.stages)
+        train(dataclasses.replace(config, log_every=1, stages=stages), Path(folder))
+        log = (Path(folder) / "log.txt").read_text().splitlines()
+    rates = [float(line.rsplit(" ", 1)[1]) for line in log if "frames_per_second" in line]
+    seconds = []
+    for number, stage in enumerate(config.stages):
+        begin = number * (WARM_STEPS + TIMED_STEPS) + WARM_STEPS
+        seconds.append(stage.clips * stage.frames / float(np.median(rates[begin : begin + TIMED_STEPS])))
+    return seconds, cosine
 
 
 def keep(run: Path, out: Path) -> Result:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from taptr_ros.model.constants import constant
 from taptr_ros.model.patches import Features
 from taptr_ros.model.small_config import LEVEL_STRIDES, SmallConfig
 
@@ -67,7 +68,7 @@ class HeatMap(nn.Module):
         heat = self.logits(queries[1:], levels[1:], size).flatten(0, 1)
         line = torch.arange(height, dtype=heat.dtype, device=heat.device)
         column = torch.arange(width, dtype=heat.dtype, device=heat.device)
-        place = start * torch.tensor([width, height], dtype=heat.dtype, device=heat.device) - 0.5
+        place = start * constant((width, height), heat) - 0.5
         unit = (LEVEL_STRIDES[1] / NEAR) ** 2
         across = (column - place[:, :1]).square() * unit
         down = (line - place[:, 1:]).square() * unit
@@ -80,4 +81,4 @@ class HeatMap(nn.Module):
         x = (left.unsqueeze(-1) + steps.view(1, 1, -1)).clamp(0, width - 1).expand(-1, len(steps), -1).flatten(1)
         share = heat.gather(1, y * width + x).softmax(-1)
         peak = torch.stack(((share * x).sum(-1) / width, (share * y).sum(-1) / height), dim=-1)
-        return peak + torch.tensor([0.5 / width, 0.5 / height], dtype=heat.dtype, device=heat.device)
+        return peak + constant((0.5 / width, 0.5 / height), heat)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from taptr_ros.model.constants import constant
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -32,8 +34,7 @@ class Features:
 
     def centres(self, xy: Tensor) -> Tensor:
         """Return unit coordinates [N,2] in pixels of every level, [N,L,2]; (0,0) is a level's first pixel's centre."""
-        size = torch.tensor([(width, height) for height, width in self.sizes], dtype=xy.dtype, device=xy.device)
-        return xy.unsqueeze(1) * size - 0.5
+        return xy.unsqueeze(1) * constant(tuple((width, height) for height, width in self.sizes), xy) - 0.5
 
 
 class Patches(Protocol):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from taptr_ros.model.constants import constant
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.grid_cca import GridCrossAttention
 from taptr_ros.model.heat_map import HeatMap
@@ -107,7 +108,7 @@ class SmallDecoder(nn.Module):
     def forward(self, features: Features, tracks: DecoderInput, patches_at: PatchesAt) -> SmallDecoderOutput:
         """Find the tracks in the image with these features."""
         height, width = (LEVEL_STRIDES[0] * length for length in features.sizes[0])
-        size = torch.tensor([width, height], dtype=tracks.state.dtype, device=tracks.state.device)
+        size = constant((width, height), tracks.state)
         start, history = tracks.state[:, :2], tracks.state[:, 2:]
         pixels = (history.view(-1, HISTORY, 2) * size).flatten(1)
         x = tracks.content + self.motion(pixels / CORRECTION_SCALE)

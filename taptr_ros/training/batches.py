@@ -194,6 +194,8 @@ class FrameStore:
     def __init__(self, device: torch.device, folders: Sequence[Path]) -> None:
         self._device, self._folders = device, folders
         self._kept: dict[Path, Tensor] = {}
+        self.lock = threading.Lock()
+        """Held while the thread uses the device."""
         self._keeps = device.type != "cpu"
         if self._keeps:
             threading.Thread(target=self._follow, daemon=True).start()
@@ -213,7 +215,9 @@ class FrameStore:
                 del self._kept[gone]
             for path in sorted(files - set(self._kept)):
                 with contextlib.suppress(FileNotFoundError):
-                    self._kept[path] = torch.from_numpy(load_frames(path)).to(self._device)
+                    frames = torch.from_numpy(load_frames(path))
+                    with self.lock:
+                        self._kept[path] = frames.to(self._device)
             time.sleep(STORE_PAUSE)
 
 
@@ -240,6 +244,12 @@ class Batches:
         )
         for step, shots in loader:
             yield self._batch(self._shots.config.stage_at(step)[0], step, shots)
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Keep everything but the caller from using the device."""
+        with self._store.lock:
+            yield
 
     def _batch(self, stage: StageConfig, step: int, shots: list[Shot]) -> Batch:
         rng = self._shots.random(step, len(shots))

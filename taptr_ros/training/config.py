@@ -134,6 +134,8 @@ class TrainingConfig:
     """cpu, or cuda: every process takes the GPU of its local rank."""
     bfloat16: bool = False
     """Encode images in bfloat16: for GPUs, and processors that compute in it."""
+    captured: bool = True
+    """On a GPU, run each step's passes as one CUDA graph."""
     warmup_steps: int = 40
     """Steps in which the learning rate rises from 0."""
     trunk_rate: float = 0.2

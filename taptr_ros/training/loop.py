@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from taptr_ros.training.batches import (
     SequenceClips,
     StoredClips,
 )
+from taptr_ros.training.captured import CapturedLearning
 from taptr_ros.training.clip_files import Generators, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig, to_yaml
 from taptr_ros.training.journal import Journal
@@ -67,6 +69,7 @@ class _Run:
         self.state = TrainingState(config, place.device)
         self.resumed = self.state.load(folder)
         self.fused = place.device.type == "cpu"
+        self.captured: tuple[StageConfig, CapturedLearning] | None = None
         self.scenes: EvaluationScenes | None = None
         self.journal = Journal(folder) if place.leads else None
         self.saved = time.monotonic()
@@ -83,14 +86,21 @@ class _Run:
         noted: list[dict[str, float]] = []
         since, frames = time.monotonic(), 0
         progress = tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True)
-        for step, batch in zip(progress, self.batches.draw(steps), strict=True):
-            stage, _ = self.config.stage_at(step)
+        batches = self.batches.draw(steps)
+        coming = next(batches, None)
+        for step in progress:
+            batch, stage = coming, self.config.stage_at(step)[0]
+            if batch is None:
+                break
+            values = self._pass(batch, stage)
+            # A GPU is still busy with this batch while the next one is filmed.
+            coming = next(batches, None)
+            noted.append({**values, **self._take_step()})
             self.count(stage.clips)
-            noted.append(self._learn(batch, stage))
             frames += batch.visible.shape[0] * batch.visible.shape[1] * self.place.world
             if self.state.step % self.config.log_every == 0:
                 if self.journal is not None:
-                    means = {name: float(torch.stack([values[name] for values in noted]).mean()) for name in noted[0]}
+                    means = {name: float(sum(float(part[name]) for part in noted)) / len(noted) for name in noted[0]}
                     rate = frames / (time.monotonic() - since)
                     self.journal.numbers(self.state.step, {**means, "train/frames_per_second": rate})
                 noted.clear()
@@ -103,21 +113,38 @@ class _Run:
 
     def _is_late(self, end: float) -> bool:
         """Return whether the run's time is over, for all processes alike."""
+        if self.place.world == 1:
+            return time.monotonic() > end
         late = torch.tensor(float(time.monotonic() > end), device=self.place.device)
         processes.average([late], self.place)
         return bool(late > 0)
 
-    def _learn(self, batch: Batch, stage: StageConfig) -> dict[str, Tensor]:
-        """Take one step; returns what is worth noting."""
+    def _pass(self, batch: Batch, stage: StageConfig) -> Mapping[str, Tensor]:
+        """Compute the gradients of a batch; returns what is worth noting."""
         self.state.network.train()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        unrolled = unroll(self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16)
-        loss = losses(unrolled, batch, self.config.loss)
-        unrolled.backward(loss.total)
+        learn = functools.partial(self._learn, stage=stage)
+        if self.place.device.type != "cuda" or not self.config.captured:
+            self.state.optimizer.zero_grad(set_to_none=True)
+            return learn(batch)
+        if self.captured is None or self.captured[0] is not stage:
+            # The memory of the last stage's graph is given back first.
+            self.captured = None
+            with self.batches.resting():
+                self.captured = stage, CapturedLearning(learn, self.state.network, batch)
+        return self.captured[1](batch)
+
+    def _take_step(self) -> dict[str, Tensor]:
+        """Take the optimizer's step; returns what is worth noting."""
         gradients = [parameter.grad for parameter in self.state.network.parameters() if parameter.grad is not None]
         processes.average(gradients, self.place)
         rate = self.config.rate_at(self.state.step)
-        norm = self.state.apply_gradients(rate)
+        return {"train/gradient_norm": self.state.apply_gradients(rate), "train/rate": torch.tensor(rate)}
+
+    def _learn(self, batch: Batch, stage: StageConfig) -> dict[str, Tensor]:
+        """Add the gradients of a batch to the parameters; returns what is worth noting."""
+        unrolled = unroll(self.state.network, batch, lead=stage.lead, fused=self.fused, bfloat16=self.config.bfloat16)
+        loss = losses(unrolled, batch, self.config.loss)
+        unrolled.backward(loss.total)
         with torch.no_grad():
             size = batch.images.shape[2]
             true, visible = batch.xy[unrolled.first :], batch.visible[unrolled.first :]
@@ -132,8 +159,6 @@ class _Run:
             "loss/contrastive": loss.contrastive.detach(),
             "train/within_4_pixels": ((error < 4.0) & visible).sum() / visible.sum(),
             "train/visibility_accuracy": (guessed & known).sum() / known.sum(),
-            "train/gradient_norm": norm,
-            "train/rate": torch.tensor(rate),
         }
 
     def _keep(self, late: bool) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from taptr_ros.model.constants import constant
 from taptr_ros.model.small_config import LEVEL_STRIDES
 from taptr_ros.training.batches import Batch
 from taptr_ros.training.config import LossConfig
@@ -158,7 +159,7 @@ def place_loss(logits: Tensor, true: Tensor, visible: Tensor, size: tuple[int, i
     [T,B,N,2] is in unit coordinates, `visible` [T,B,N] bool, `size` (h, w).
     """
     height, width = size
-    place = true * torch.tensor([width, height], dtype=true.dtype, device=true.device) - 0.5
+    place = true * constant((width, height), true) - 0.5
     x, y = place[..., 0].clamp(0.0, width - 1.001), place[..., 1].clamp(0.0, height - 1.001)
     left, top = x.floor(), y.floor()
     right, below = x - left, y - top

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taptr_ros.model import context_renewal
+from taptr_ros.model.constants import constant
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
@@ -194,7 +195,8 @@ def found_again(state: Tensor, true: Tensor, visible: Tensor, size: int) -> Tens
 
 
 def _phase(frame: int, like: Tensor) -> Tensor:
-    return torch.as_tensor(rotary_phase(frame, like.shape[1]), dtype=like.dtype, device=like.device)
+    cosine, sine = rotary_phase(frame, like.shape[1]).tolist()
+    return constant((tuple(cosine), tuple(sine)), like)
 
 
 def _rotated(content: Tensor, frame: int) -> Tensor:
