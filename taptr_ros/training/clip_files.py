@@ -87,6 +87,7 @@ class Generators:
         processes: int,
         clips: int,
         uses: float,
+        first: int = 0,
         device: str | None = None,
     ) -> None:
         """Start `processes` of them.
@@ -94,6 +95,7 @@ class Generators:
         Args:
             folder: the pool.
             scenes: clip number i is made by `scenes[i % len(scenes)]` with the seed i.
+            first: number of the first clip, if the pool is empty.
             processes: how many.
             clips: the size of the pool.
             uses: how often a clip is drawn, on average, before it is replaced.
@@ -105,7 +107,7 @@ class Generators:
         # A process forked from one whose libraries have threads may wait for ever for a lock that no thread will free.
         context = multiprocessing.get_context("spawn")
         self._drawn = context.Value("q", 0)
-        first = 1 + max((int(path.name.partition(".")[0]) for path in pool_files(folder)), default=-1)
+        first = 1 + max((int(path.name.partition(".")[0]) for path in pool_files(folder)), default=first - 1)
         self._processes = [
             context.Process(
                 target=_fill,

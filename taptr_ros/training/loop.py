@@ -27,7 +27,7 @@ from taptr_ros.training.batches import (
 )
 from taptr_ros.training.captured import CapturedLearning
 from taptr_ros.training.clip_files import Generators, pool_files
-from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig, to_yaml
+from taptr_ros.training.config import StageConfig, TrainingConfig, to_yaml
 from taptr_ros.training.journal import Journal
 from taptr_ros.training.losses import losses
 from taptr_ros.training.measure import EvaluationScenes
@@ -37,6 +37,9 @@ from taptr_ros.training.unroll import unroll
 
 RECIPE = "recipe.yaml"
 """Name of the copy of the recipe in the run folder."""
+
+CLIPS_PER_SEED = 1_000_000
+"""Numbers of clips that belong to one seed of a recipe."""
 
 POOL_PAUSE = 2.0
 """Seconds between two looks at a pool that is not full enough to start."""
@@ -190,7 +193,7 @@ class _Run:
 def _clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSource, Callable[[int], None]]:
     """Return where clips come from, and what to tell how many a step drew in each process."""
     data = config.data
-    source, count = _synthetic_clips(data, stack)
+    source, count = _synthetic_clips(config, stack)
     if data.recordings is not None:
         source = MixedClips(source, StoredClips(Path(data.recordings)), data.recording_share)
     if data.sequences is not None:
@@ -198,8 +201,11 @@ def _clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSou
     return source, count
 
 
-def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[ClipSource, Callable[[int], None]]:
+def _synthetic_clips(
+    config: TrainingConfig, stack: contextlib.ExitStack
+) -> tuple[ClipSource, Callable[[int], None]]:
     """Return where scenes come from; the leading process starts the generators, before PyTorch starts threads."""
+    data = config.data
     if data.pool is None:
         return GeneratedClips(data), lambda _: None
     folder = Path(data.pool)
@@ -211,6 +217,7 @@ def _synthetic_clips(data: DataConfig, stack: contextlib.ExitStack) -> tuple[Cli
         processes=data.generators,
         clips=data.pool_clips,
         uses=data.uses,
+        first=config.seed * CLIPS_PER_SEED,
         device=data.device,
     )
     stack.callback(generators.stop)
