@@ -11,7 +11,7 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 from taptr_ros import __version__
-from taptr_ros.cli import bench, convert, demo, evaluate, export, latency, replay, scenes, track, train
+from taptr_ros.cli import bench, convert, demo, evaluate, export, latency, replay, scenes, teach, track, train
 from taptr_ros.cli.arguments import Parser
 from taptr_ros.errors import TaptrError
 
@@ -48,7 +48,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"taptr_ros {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, track, replay, evaluate, bench, latency, train, scenes, export, convert):
+    for command in (demo, track, replay, evaluate, bench, latency, train, teach, scenes, export, convert):
         command.add_parser(commands)
     return parser
 

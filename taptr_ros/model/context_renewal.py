@@ -42,7 +42,8 @@ def renewed(context: Array, query: Array, around: Array, share: Array | float) -
         share: 0..1, one number or [N,1,1,1].
     """
     cells = (1, 2, 3)
-    length = ((query * query).sum(cells) * (around * around).sum(cells)) ** 0.5
-    similarity = (query * around).sum(cells) / (length + 1e-7)
+    # Not zero outside the image, where there is nothing: the root has no gradient there.
+    length = ((query * query).sum(cells) * (around * around).sum(cells) + 1e-12) ** 0.5
+    similarity = (query * around).sum(cells) / length
     back = ((similarity - CHANGED) / (1.0 - CHANGED)).clip(0.0, 1.0).reshape(-1, 1, 1, 1)
     return context + share * (around + back * (query - around) - context)

@@ -1,0 +1,56 @@
+"""`taptr teach`: tracks of real recordings to train on, by a model that serves as the teacher."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_model_arguments, load_requested_backend, requires_torch
+from taptr_ros.errors import TaptrError
+from taptr_ros.media.sources import open_source
+
+DESCRIPTION = """\
+Track points through recordings of your own, forwards and backwards, and keep what both ways agree on: clips for
+`data.recordings` of a training recipe. docs/training.md shows the whole way. A teacher with a larger input than the
+student's sees more: export it with --size first.
+
+  taptr export runs/mine/latest.safetensors teacher --size 512x512
+  taptr teach robot/*.mp4 --model teacher --out recordings
+"""
+
+
+def add_parser(commands: Subparsers) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "teach", help="make training clips of real recordings", description=DESCRIPTION, formatter_class=HelpFormatter
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("sources", metavar="SOURCE", type=Path, nargs="+", help="videos, folders of images or bags")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the clips")
+    add_model_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write a clip for every piece of every recording; one that cannot be read is named and left out."""
+    with requires_torch("Training"):
+        from taptr_ros.training.clip_files import SUFFIX, save_clip
+        from taptr_ros.training.teaching import pieces, taught
+    teacher = load_requested_backend(arguments, None)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    number = points = 0
+    refused = []
+    for path in tqdm(arguments.sources, unit="recording", disable=None, dynamic_ncols=True):
+        try:
+            for frames in pieces(frame.image for frame in open_source(path)):
+                clip = taught(teacher, frames, seed=number)
+                if clip is not None:
+                    save_clip(arguments.out / f"{number:012d}{SUFFIX}", clip)
+                    points += len(clip.xy)
+                number += 1
+        except TaptrError as error:
+            refused.append(f"{path}: {error}")
+    print("\n".join(refused))
+    kept = len(list(arguments.out.glob(f"*{SUFFIX}")))
+    print(f"{kept} of {number} pieces with {points} points in {arguments.out}")
