@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.media.overlay import TrackOverlay
-from taptr_ros.media.points import grid_points
+from taptr_ros.cli.points import grid_points
+from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import load_backend
 from taptr_ros.tracking import PointTracker, TrackerConfig

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from reference_backend import ReferenceBackend
 
-from taptr_ros.evaluation.benchmark import BenchmarkEntry, benchmark, measure_peaks, panning_images
+from taptr_ros.evaluation.benchmark import BenchmarkEntry, benchmark, measure_peaks
 from taptr_ros.runtime.backend import Backend, Decoded, Features
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
+from taptr_ros.sources.panning import panning_images
 
 POINTS, MEMORIES = (1, 3), (1, 7)
 

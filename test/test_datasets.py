@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.evaluation.datasets import ArrayUnpickler, Sequence, load_dataset, resize_frame, sample_queries
+from taptr_ros.evaluation.array_pickle import ArrayUnpickler
+from taptr_ros.evaluation.datasets import Sequence, load_dataset, resize_frame, sample_queries
 
 FRAMES, HEIGHT, WIDTH = 7, 24, 32
 

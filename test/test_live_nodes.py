@@ -37,15 +37,15 @@ from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CameraInfo, Image
 
 from taptr_ros.cli import main
+from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
 from taptr_ros.errors import SourceError
-from taptr_ros.media.bag_source import BagSource
-from taptr_ros.media.bags import BagReader
-from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import Frame
 from taptr_ros.media.image_messages import image_to_rgb
-from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
 from taptr_ros.media.track_messages import tracks_of
-from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
+from taptr_ros.sources.bag_source import BagSource
+from taptr_ros.sources.bags import BagReader
+from taptr_ros.sources.demo_clip import demo_clip
+from taptr_ros.sources.frames import Frame
+from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
 
 FRAMES = 25
 LUCAS_KANADE = ["--model", "lucas_kanade"]

@@ -26,10 +26,10 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.cli import main
-from taptr_ros.media.bags import BagReader
-from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
 from taptr_ros.media.track_messages import tracks_of
 from taptr_ros.model.files import save_model
+from taptr_ros.sources.bags import BagReader
+from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
 from taptr_ros.tracking.states import Tracks
 
 FRAMES = 30
@@ -198,7 +198,7 @@ def test_published_images_are_those_of_the_bag(tmp_path: Path, client: Any) -> N
 
 
 def test_a_node_tracks_a_published_bag_exactly_as_replay_does(tmp_path: Path, client: Any) -> None:
-    from taptr_ros.nodes.live_run import NodeProcesses
+    from taptr_ros.cli.live_run import NodeProcesses
 
     bag = make_bag(tmp_path / "bag")
     assert replay(bag, tmp_path / "out") == 0

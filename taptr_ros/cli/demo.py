@@ -20,17 +20,17 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.offline import add_topic_argument, grid_side
+from taptr_ros.cli.points import grid_points
+from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
-from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import NANOSECONDS, nanoseconds
-from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.media.points import grid_points
-from taptr_ros.media.sources import open_source
 from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.sources.demo_clip import demo_clip
+from taptr_ros.sources.opening import open_source
+from taptr_ros.stamps import NANOSECONDS, nanoseconds
 from taptr_ros.tracking.states import TrackState
 
 if TYPE_CHECKING:
-    from taptr_ros.nodes.live_run import NodeProcesses, Watcher
+    from taptr_ros.cli.live_run import NodeProcesses, Watcher
 
 NAMESPACE = "/taptr_demo"
 
@@ -73,7 +73,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the nodes, then measure and draw from what the recorder wrote."""
     with requires_ros("The demo"):
-        from taptr_ros.nodes.live_run import live_run
+        from taptr_ros.cli.live_run import live_run
 
     source, compressed = _source_parameters(arguments)
     bag = arguments.out / "bag"
@@ -157,9 +157,9 @@ class _GridKeeper:
 
 def _report(bag: Path, overlay: Path, grids: int) -> None:
     """Print what the bag says of the run, and draw its tracks on its images."""
-    from taptr_ros.media.bag_source import BagSource
-    from taptr_ros.media.bags import BagReader
-    from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
+    from taptr_ros.sources.bag_source import BagSource
+    from taptr_ros.sources.bags import BagReader
+    from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
 
     published = {}
     for recorded, data in BagReader(bag).messages(f"{NAMESPACE}/tracks"):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_size_argument, requires_torch
-from taptr_ros.evaluation.benchmark import panning_images
-from taptr_ros.media.sources import open_source
+from taptr_ros.sources.opening import open_source
+from taptr_ros.sources.panning import panning_images
 
 FRAMES_PER_SOURCE = 12
 """Frames of each source that both sides are compared on."""

@@ -20,13 +20,13 @@ from taptr_ros.cli.arguments import (
     size,
     tracker_node_parameters,
 )
+from taptr_ros.cli.moving_pattern import spread_points, write_pattern
 from taptr_ros.cli.table import format_table
-from taptr_ros.media.frames import nanoseconds
-from taptr_ros.media.moving_pattern import spread_points, write_pattern
 from taptr_ros.runtime.loading import LUCAS_KANADE
+from taptr_ros.stamps import nanoseconds
 
 if TYPE_CHECKING:
-    from taptr_ros.nodes.live_run import NodeProcesses, Watcher
+    from taptr_ros.cli.live_run import NodeProcesses, Watcher
 
 NAMESPACE = "/taptr_latency"
 
@@ -90,7 +90,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table and write the JSON file."""
     with requires_ros("Measuring the live node"):
-        from taptr_ros.nodes.live_run import live_run
+        from taptr_ros.cli.live_run import live_run
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "pattern.avi"
         height, width = arguments.image_size
@@ -111,9 +111,9 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo
 
+    from taptr_ros.cli.live_run import START_TIME
     from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
-    from taptr_ros.nodes.live_run import START_TIME
     from taptr_ros.srv import AddPoints
 
     height, width = arguments.image_size

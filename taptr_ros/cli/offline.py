@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import count
+from taptr_ros.cli.points import QueryPoints, grid_points, parse_points
 from taptr_ros.errors import InvalidPointsError
-from taptr_ros.media.frames import Frame, Source
-from taptr_ros.media.points import QueryPoints, grid_points, parse_points
+from taptr_ros.sources.frames import Frame, Source
 
 MAX_GRID = 256
 """Most points per side of a grid: its square is the largest capacity of a tracker."""

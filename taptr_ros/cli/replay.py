@@ -22,13 +22,14 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
 from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
-from taptr_ros.media.frames import NANOSECONDS, STORAGES
-from taptr_ros.media.sources import open_source
 from taptr_ros.nodes.shared_tracker import SharedTracker
+from taptr_ros.sources.frames import STORAGES
+from taptr_ros.sources.opening import open_source
+from taptr_ros.stamps import NANOSECONDS
 from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:
-    from taptr_ros.media.bag_source import BagSource
+    from taptr_ros.sources.bag_source import BagSource
 
 DESCRIPTION = """\
 Track points through the images of a rosbag2 and write the tracks to a new rosbag2, or play the images for a node.
@@ -73,7 +74,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write a bag of tracks, or publish."""
     source = open_source(arguments.bag, image_topic=arguments.image_topic)
-    from taptr_ros.media.bag_source import BagSource  # not before: its packages may be missing
+    from taptr_ros.sources.bag_source import BagSource  # not before: its packages may be missing
 
     if not isinstance(source, BagSource):
         raise SourceError(f"{arguments.bag} is not a rosbag2; use taptr track, or the node video_source, for videos.")
@@ -99,8 +100,8 @@ def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
 
 def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     """Track every image; everything that can be wrong is checked before the model loads."""
-    from taptr_ros.media.bags import BagWriter, RecordedMessage
-    from taptr_ros.media.interfaces import TRACKED_POINTS, serialized_tracks
+    from taptr_ros.sources.bags import BagWriter, RecordedMessage
+    from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks
 
     if arguments.out is None:
         raise InvalidConfigError("--out is missing; give it, or --publish; see `taptr replay --help`.")

@@ -21,12 +21,12 @@ from taptr_ros.cli.arguments import (
     tracker_config,
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
+from taptr_ros.cli.points import QueryPoints
+from taptr_ros.cli.tracks_file import TracksFile
+from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import TaptrError
-from taptr_ros.media.frames import Source
-from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.media.points import QueryPoints
-from taptr_ros.media.sources import open_source
-from taptr_ros.media.tracks_file import TracksFile
+from taptr_ros.sources.frames import Source
+from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.tracker import PointTracker
 

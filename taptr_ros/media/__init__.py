@@ -1,1 +1,1 @@
-"""Image sources, overlays and track files for the offline commands."""
+"""ROS messages as arrays, and tracks as ROS messages."""

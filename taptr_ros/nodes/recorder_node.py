@@ -9,14 +9,14 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from taptr_ros.media.bag_source import COMPRESSED_IMAGE, IMAGE
-from taptr_ros.media.bags import BagWriter, RecordedMessage
-from taptr_ros.media.interfaces import TRACKED_POINTS
 from taptr_ros.msg import TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import RecorderConfig
 from taptr_ros.nodes.parameters import declare_parameters, read_config
 from taptr_ros.nodes.process import run
+from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE
+from taptr_ros.sources.bags import BagWriter, RecordedMessage
+from taptr_ros.sources.interfaces import TRACKED_POINTS
 
 QUEUED_MESSAGES = 100
 """Messages per topic that wait while the disk is slow."""

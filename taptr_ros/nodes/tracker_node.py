@@ -20,10 +20,9 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
+from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.errors import InvalidConfigError, TaptrError
-from taptr_ros.media.frames import NANOSECONDS, nanoseconds
 from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
-from taptr_ros.media.overlay import TrackOverlay
 from taptr_ros.media.track_messages import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
@@ -38,6 +37,7 @@ from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
 from taptr_ros.srv import AddPoints, GetTracks
 from taptr_ros.srv import RemovePoints as RemovePointsService
+from taptr_ros.stamps import NANOSECONDS, nanoseconds
 from taptr_ros.tracking import PointTracker, TrackerConfig
 
 DIAGNOSTICS_PERIOD = 1.0

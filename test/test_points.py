@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from taptr_ros.cli.points import grid_points, parse_points
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
-from taptr_ros.media.points import grid_points, parse_points
 
 
 def test_text_gives_points_of_the_first_frame() -> None:

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from taptr_ros.media.overlay import LABELLED_POINTS, TRAIL_FRAMES, OverlayVideo, TrackOverlay
-from taptr_ros.media.tracks_file import TracksFile
+from taptr_ros.cli.tracks_file import TracksFile
+from taptr_ros.drawing.overlay import LABELLED_POINTS, TRAIL_FRAMES, OverlayVideo, TrackOverlay
 from taptr_ros.tracking.states import Tracks, TrackState
 
 HEIGHT, WIDTH = 120, 160

@@ -16,8 +16,8 @@ from mcap.stream_reader import StreamReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
 from taptr_ros.errors import InvalidConfigError, SourceError
-from taptr_ros.media.frames import BAG_SUFFIXES
-from taptr_ros.media.interfaces import typestore
+from taptr_ros.sources.frames import BAG_SUFFIXES
+from taptr_ros.sources.interfaces import typestore
 
 _METADATA_VERSION: Literal[9] = 9
 """Version of metadata.yaml to write: every ROS 2 from Iron on reads it."""

@@ -23,7 +23,7 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.errors import InvalidConfigError, SourceError, TaptrError
-from taptr_ros.media.sources import open_source
+from taptr_ros.sources.opening import open_source
 
 FRAMES = 5
 BAG_STAMPS = [FIRST_STAMP + index * PERIOD for index in range(FRAMES)]
@@ -140,8 +140,8 @@ def test_truncated_bag_is_a_source_error(tmp_path: Path, storage, kept: float) -
 
 def test_bag_without_rosbags_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bag = write_bag(tmp_path / "bag", {"/image": [image_message(0, moving_scene(1)[0])]})
-    monkeypatch.delitem(sys.modules, "taptr_ros.media.bag_source", raising=False)
-    monkeypatch.setitem(sys.modules, "taptr_ros.media.bags", None)
+    monkeypatch.delitem(sys.modules, "taptr_ros.sources.bag_source", raising=False)
+    monkeypatch.setitem(sys.modules, "taptr_ros.sources.bags", None)
     with pytest.raises(SourceError, match="pip install rosbags mcap"):
         open_source(bag)
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.cli.points import grid_points
 from taptr_ros.errors import InvalidPointsError
-from taptr_ros.media.points import grid_points
 
 PERIOD = 60
 """Frames of one turn, after which the picture repeats without a jump."""
