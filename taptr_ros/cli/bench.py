@@ -13,8 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     count_list,
     load_requested_backend,
@@ -55,16 +53,9 @@ matrix product (and, with PyTorch, a convolution) runs on this machine is printe
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "bench",
-        help="time a model on this machine",
-        description=DESCRIPTION,
-        epilog=OUTPUT,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument("--points", type=count_list, default="1,32,256", metavar="N,...", help="numbers of points")
     parser.add_argument(
         "--memory", type=count_list, default="1,64,512", metavar="M,...", help="numbers of filled memory slots"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, output_file, requires_torch
+from taptr_ros.cli.arguments import output_file, requires_torch
 
 DESCRIPTION = """\
 Turn an official TAPTRv3 checkpoint into a model file of this package. No code in the checkpoint is run, and every
@@ -17,15 +17,9 @@ Official checkpoints have a licence of their own, which allows non-commercial us
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "convert",
-        help="turn an official checkpoint into a model file",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="official checkpoint (.pth)")
     parser.add_argument("out", metavar="OUT", type=output_file, help="model file to write (.safetensors)")
 

@@ -12,8 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     positive,
     requires_ros,
@@ -53,15 +51,9 @@ video of them.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo",
-        help="run source, tracker and recorder as live ROS nodes on a real clip",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("--source", metavar="SOURCE", help="video, folder, bag or camera number (default: the clip)")
     add_topic_argument(parser)
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")

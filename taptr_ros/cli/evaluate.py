@@ -10,8 +10,6 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     add_size_argument,
     add_tracker_arguments,
@@ -41,16 +39,9 @@ The JSON file: {"mean": {"AJ", "delta_avg", "OA", "n"}, "sequences": {NAME: {"AJ
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "eval",
-        help="measure a model's accuracy on sequences with ground truth",
-        description=DESCRIPTION,
-        epilog=OUTPUT,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument(
         "dataset",
         metavar="DATASET",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_size_argument, requires_torch
+from taptr_ros.cli.arguments import add_size_argument, requires_torch
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.panning import panning_images
 
@@ -28,15 +28,9 @@ report how far they are apart. A difference of 0.01 pixels or more is an error.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "export",
-        help="write a model as ONNX graphs, which run without PyTorch",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="folder to write; it becomes a --model")
     parser.add_argument(

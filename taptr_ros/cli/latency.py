@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     count,
     output_file,
@@ -70,15 +68,9 @@ class LatencyReport:
     """p50, p95 and p99 of latency, tracker and overhead."""
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "latency",
-        help="measure the live node's latency and losses between processes",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("--points", type=count, default=100, metavar="N", help="points to track")
     parser.add_argument("--image-size", type=size, default=(480, 640), metavar="HxW", help="size of the images")
     parser.add_argument("--rate", type=positive, default=30.0, metavar="HZ", help="images per second")

@@ -9,8 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     add_size_argument,
     add_tracker_arguments,
@@ -45,15 +43,9 @@ on their speed. Arguments after --ros-args go to ROS.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "replay",
-        help="track points through a ROS 2 bag into another bag, or play the bag for a node",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("bag", metavar="BAG", help="a rosbag2 (sqlite3 or mcap), raw or compressed images")
     add_topic_argument(parser)
     add_points_arguments(parser, required=False)

@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     add_size_argument,
     add_tracker_arguments,
@@ -49,16 +47,9 @@ Before its first frame a point has xy NaN, visibility 0, visible False and state
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "track",
-        help="follow points through a video, a folder of images or a ROS 2 bag",
-        description=DESCRIPTION,
-        epilog=OUTPUT,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument(
         "source", metavar="SOURCE", help="a video file, a folder of images in name order, or a rosbag2 (sqlite3, mcap)"
     )
