@@ -42,9 +42,9 @@ from taptr_ros.media.bag_source import BagSource
 from taptr_ros.media.bags import BagReader
 from taptr_ros.media.demo_clip import demo_clip
 from taptr_ros.media.frames import Frame
-from taptr_ros.media.image_messages import image_to_rgb
 from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.images import image_to_rgb
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
 
 FRAMES = 25

@@ -17,7 +17,7 @@ from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.media.bags import BagReader, BagWriter, RecordedMessage
 from taptr_ros.media.frames import STORAGES
 from taptr_ros.media.interfaces import TRACKED_POINTS, serialized_tracks, typestore
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.tracking.states import Tracks
 
 FRAMES = 120

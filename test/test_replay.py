@@ -28,7 +28,7 @@ from rosbags.rosbag2 import StoragePlugin
 from taptr_ros.cli import main
 from taptr_ros.media.bags import BagReader
 from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.model.files import save_model
 from taptr_ros.tracking.states import Tracks
 

@@ -22,11 +22,12 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.errors import SourceError
 from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import NANOSECONDS, nanoseconds
 from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.media.points import grid_points
 from taptr_ros.media.sources import open_source
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.states import TrackState
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.table import format_table
-from taptr_ros.media.frames import nanoseconds
 from taptr_ros.media.moving_pattern import spread_points, write_pattern
+from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.runtime.loading import LUCAS_KANADE
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
 from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
-from taptr_ros.media.frames import NANOSECONDS, STORAGES
+from taptr_ros.media.frames import STORAGES
 from taptr_ros.media.sources import open_source
 from taptr_ros.nodes.shared_tracker import SharedTracker
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:

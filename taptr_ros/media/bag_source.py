@@ -12,9 +12,11 @@ from rosbags.serde import SerdeError
 
 from taptr_ros.errors import InvalidImageError, SourceError
 from taptr_ros.media.bags import BagReader, RecordedMessage
-from taptr_ros.media.frames import DEFAULT_RATE, MAX_RATE, NANOSECONDS, Frame, nanoseconds
-from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.media.frames import DEFAULT_RATE, MAX_RATE, Frame
 from taptr_ros.media.interfaces import typestore
+from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.tracking.history import NANOSECONDS
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 

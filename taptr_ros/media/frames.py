@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,6 @@ DEFAULT_RATE = 30.0
 
 MAX_RATE = 1000.0
 """Frames per second above which a rate is taken for nonsense."""
-
-NANOSECONDS = 1_000_000_000
-"""Nanoseconds per second."""
-
-
-def nanoseconds(stamp: Any) -> int:
-    """Return a builtin_interfaces/Time, whoever made it, in nanoseconds."""
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
 
 
 class Frame(NamedTuple):

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidConfigError, SourceError
-from taptr_ros.media.frames import BAG_SUFFIXES, DEFAULT_RATE, MAX_RATE, NANOSECONDS, Frame, Source
+from taptr_ros.media.frames import BAG_SUFFIXES, DEFAULT_RATE, MAX_RATE, Frame, Source
+from taptr_ros.tracking.history import NANOSECONDS
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """File name endings, in lower case, of what a folder's images may be."""
