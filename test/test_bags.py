@@ -14,7 +14,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.errors import InvalidConfigError, SourceError
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.sources.bags import BagReader, BagWriter, RecordedMessage
 from taptr_ros.sources.frames import STORAGES
 from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks, typestore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taptr_ros.model.context_renewal import CHANGED, INTERVAL, due, renewed
+from taptr_ros.tracking.context_renewal import CHANGED, INTERVAL, due, renewed
 
 
 def patches(*directions: float) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from taptr_ros.model import global_matching
-from taptr_ros.model.global_matching import candidate_places, match_globally
+from taptr_ros.tracking import global_matching
+from taptr_ros.tracking.global_matching import candidate_places, match_globally
 
 SIDE, DEPTH = 12, 8
 LEAST = 0.6

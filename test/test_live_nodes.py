@@ -39,8 +39,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from taptr_ros.cli import main
 from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
 from taptr_ros.errors import SourceError
-from taptr_ros.media.image_messages import image_to_rgb
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.images import image_to_rgb
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.bags import BagReader
 from taptr_ros.sources.demo_clip import demo_clip

@@ -11,7 +11,7 @@ pytest.importorskip("sensor_msgs.msg", reason="ROS 2 is not installed")
 from cv_bridge import CvBridge
 from sensor_msgs.msg import Image
 
-from taptr_ros.media.image_messages import image_to_rgb
+from taptr_ros.messages.images import image_to_rgb
 
 SAMPLES = {
     **dict.fromkeys(("rgb8", "bgr8", "8UC3"), 3),

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidImageError
-from taptr_ros.media.image_messages import ENCODINGS, compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.images import ENCODINGS, compressed_image_to_rgb, image_to_rgb
 
 
 @dataclasses.dataclass

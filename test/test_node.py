@@ -30,8 +30,8 @@ from streams import HEIGHT, WIDTH, stamp, true_position, view
 from taptr_ros.msg import QueryPoints, TrackedPoint
 
 from taptr_ros.cli.live_run import NodeProcesses
+from taptr_ros.messages.ros import CLOUD_POINT, rgb_image
 from taptr_ros.nodes.configs import NodeConfig
-from taptr_ros.nodes.messages import CLOUD_POINT, rgb_image
 from taptr_ros.nodes.parameters import declarations
 from taptr_ros.tracking import TrackerConfig
 

@@ -26,7 +26,7 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.cli import main
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.model.files import save_model
 from taptr_ros.sources.bags import BagReader
 from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore

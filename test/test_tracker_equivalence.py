@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from reference_backend import ReferenceBackend
 from streams import HEIGHT, WIDTH, stamp, view
 
-from taptr_ros.model import context_renewal
 from taptr_ros.runtime.coordinates import UnitCoordinates
-from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
+from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks, context_renewal
 
 FRAMES = 24
 COORDINATES = UnitCoordinates(WIDTH, HEIGHT, corner_aligned=False)

@@ -7,9 +7,9 @@ import pytest
 from reference_backend import ReferenceBackend
 from streams import stamp, true_position, view
 
-from taptr_ros.model.global_matching import Matches
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState, track_set
+from taptr_ros.tracking.global_matching import Matches
 
 POINTS = np.array([[100.0, 90.0], [60.0, 50.0], [130.0, 60.0]])
 JUMP = 24

@@ -21,10 +21,11 @@ from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.cli.points import grid_points
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.sources.demo_clip import demo_clip
 from taptr_ros.sources.opening import open_source
-from taptr_ros.stamps import NANOSECONDS, nanoseconds
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.states import TrackState
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.moving_pattern import spread_points, write_pattern
 from taptr_ros.cli.table import format_table
+from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.runtime.loading import LUCAS_KANADE
-from taptr_ros.stamps import nanoseconds
 
 if TYPE_CHECKING:
     from taptr_ros.cli.live_run import NodeProcesses, Watcher

@@ -23,7 +23,7 @@ from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStamp
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.sources.frames import STORAGES
 from taptr_ros.sources.opening import open_source
-from taptr_ros.stamps import NANOSECONDS
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:

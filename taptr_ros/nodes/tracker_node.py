@@ -22,14 +22,15 @@ from std_srvs.srv import Trigger
 
 from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.errors import InvalidConfigError, TaptrError
-from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
-from taptr_ros.media.track_messages import tracked_points
+from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.ros import point_cloud, rgb_image
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.messages.tracks import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
-from taptr_ros.nodes.messages import point_cloud, rgb_image
 from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, run
 from taptr_ros.nodes.shared_tracker import SharedTracker
@@ -37,8 +38,8 @@ from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
 from taptr_ros.srv import AddPoints, GetTracks
 from taptr_ros.srv import RemovePoints as RemovePointsService
-from taptr_ros.stamps import NANOSECONDS, nanoseconds
 from taptr_ros.tracking import PointTracker, TrackerConfig
+from taptr_ros.tracking.history import NANOSECONDS
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""

@@ -16,16 +16,16 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from taptr_ros.messages.ros import rgb_image, time_message
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
-from taptr_ros.nodes.messages import rgb_image, time_message
 from taptr_ros.nodes.parameters import declare_parameters, read_config
 from taptr_ros.nodes.process import end_process_with, run
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.camera import CameraSource
 from taptr_ros.sources.frames import Frame, Source
 from taptr_ros.sources.opening import open_source
-from taptr_ros.stamps import NANOSECONDS
+from taptr_ros.tracking.history import NANOSECONDS
 
 SETTLING_TIME = 0.5
 """Seconds between the first look at all subscriptions and the first image: a subscription is seen before it can take

@@ -102,8 +102,8 @@ FEWEST_SLOTS = 16
 class TrackArrays:
     """Per-track arrays of a backend, preallocated; row i belongs to one track.
 
-    Every track has its initial content, its context now (`taptr_ros.model.context_renewal`) and in the query frame, its
-    state, and one memory of past content features that all decoder layers share. A memory slot holds the content
+    Every track has its initial content, its context now (`taptr_ros.tracking.context_renewal`) and in the query frame,
+    its state, and one memory of past content features that all decoder layers share. A memory slot holds the content
     feature twice: as it is (`values`) and rotated by minus its frame index (`keys`). VLTA's rotary embedding depends on
     the distance t - j only, so rotating the query by minus t then gives every score without touching the memory again:
     <q, R(t - j) m> = <R(-t) q, R(-j) m>.

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from rosbags.serde import SerdeError
 
 from taptr_ros.errors import InvalidImageError, SourceError
-from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.sources.bags import BagReader, RecordedMessage
 from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame
 from taptr_ros.sources.interfaces import typestore
-from taptr_ros.stamps import NANOSECONDS, nanoseconds
+from taptr_ros.tracking.history import NANOSECONDS
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 

@@ -10,8 +10,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from taptr_ros.errors import SourceError
-from taptr_ros.media.track_messages import tracked_points
-from taptr_ros.stamps import NANOSECONDS
+from taptr_ros.messages.tracks import tracked_points
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.states import Tracks
 
 TRACKED_POINTS = "taptr_ros/msg/TrackedPoints"

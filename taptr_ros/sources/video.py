@@ -11,7 +11,7 @@ import cv2
 from taptr_ros.errors import SourceError
 from taptr_ros.sources.decoding import IMAGE_SUFFIXES, to_rgb
 from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame
-from taptr_ros.stamps import NANOSECONDS
+from taptr_ros.tracking.history import NANOSECONDS
 
 
 class VideoSource:

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.model import context_renewal
-from taptr_ros.model.global_matching import match_globally
 from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
+from taptr_ros.tracking import context_renewal
 from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.global_matching import match_globally
 from taptr_ros.tracking.history import Frame
 from taptr_ros.tracking.slot_table import Rows, SlotTable, blank_records
 from taptr_ros.tracking.states import TrackState, is_visible, track_states

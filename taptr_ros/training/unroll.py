@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from taptr_ros.model import context_renewal
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_decoder import SmallDecoderOutput
 from taptr_ros.model.small_network import SmallNetwork
+from taptr_ros.tracking import context_renewal
 from taptr_ros.training.batches import Batch
 
 LOST = 24.0

@@ -1,11 +1,10 @@
-"""Stamps: nanoseconds as a whole number, and ROS's own form of them."""
+"""Stamps of messages in nanoseconds."""
 
 from __future__ import annotations
 
 from typing import Any
 
-NANOSECONDS = 1_000_000_000
-"""Nanoseconds per second."""
+from taptr_ros.tracking.history import NANOSECONDS
 
 
 def nanoseconds(stamp: Any) -> int:

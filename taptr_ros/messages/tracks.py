@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from taptr_ros.stamps import nanoseconds
+from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.tracking.states import Tracks, TrackState
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from taptr_ros.stamps import NANOSECONDS
 from taptr_ros.tracking import Tracks
+from taptr_ros.tracking.history import NANOSECONDS
 
 CLOUD_POINT = np.dtype(
     [

@@ -1,1 +1,0 @@
-"""ROS messages as arrays, and tracks as ROS messages."""
