@@ -19,6 +19,15 @@ TRAIL_FRAMES = 24
 LABELLED_POINTS = 64
 """More points than these are drawn without ids, which would hide the picture."""
 
+OVERLAY_MARK = b"\0\0\0\x11freetaptr_ros"
+"""An empty box of the mp4 format at a video's end: players skip it, and it tells who made the file."""
+
+_MOST_TICKS = 65535
+"""Largest numerator of a rate in MPEG-4; the denominator is a power of ten."""
+
+_MOST_PIXELS = 8190
+"""Largest width or height of a frame in MPEG-4 that is even."""
+
 _FADES = (0.25, 0.45, 0.7, 1.0)
 """Opacity of a trail from its oldest quarter to its newest."""
 
@@ -93,20 +102,27 @@ class TrackOverlay:
 class OverlayVideo:
     """An mp4 file written frame by frame; a context manager that completes the file on leaving.
 
-    Raises `OSError` if the file cannot be written.
+    The codec has limits: a rate with too many digits is rounded, larger frames are shrunk, and frames of another size
+    than the first are stretched to that. Raises `OSError` if the file cannot be written.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate = path, rate
+        self._path = path
+        self._rate = _writable_rate(rate)
+        self._size = (0, 0)
         self._writer = cv2.VideoWriter()
 
     def write(self, image: NDArray[np.uint8]) -> None:
-        """Append a uint8 [H,W,3] RGB image; all have the size of the first."""
+        """Append a uint8 [H,W,3] RGB image."""
         if not self._writer.isOpened():
-            height, width = image.shape[:2]
-            # MPEG-4 part 2: the one mp4 codec that every OpenCV build carries and that keeps up with a tracker.
-            if not self._writer.open(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, (width, height)):
-                raise OSError(f"{self._path} cannot be written as a video; choose a writable path that ends in .mp4.")
+            self._size = _writable_size(*image.shape[1::-1])
+            # MPEG-4 part 2: the one mp4 codec that every OpenCV build carries and that keeps up with a tracker. FFmpeg
+            # takes what comes before a colon in a relative path for a protocol.
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            if not self._writer.open(str(self._path.absolute()), code, self._rate, self._size):
+                raise OSError(f"{self._path} cannot be written as a video")
+        if image.shape[1::-1] != self._size:
+            image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def __enter__(self) -> OverlayVideo:
@@ -115,7 +131,29 @@ class OverlayVideo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._writer.release()
+        if self._writer.isOpened():
+            self._writer.release()
+            with self._path.open("ab") as file:
+                file.write(OVERLAY_MARK)
+
+
+def is_overlay(path: Path) -> bool:
+    """Return whether a file is a video that `OverlayVideo` completed."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - len(OVERLAY_MARK), 0))
+        return file.read() == OVERLAY_MARK
+
+
+def _writable_rate(rate: float) -> float:
+    """Return the rate with as many decimals as the codec has room for."""
+    digits = next(digits for digits in (3, 2, 1, 0) if round(rate * 10**digits) <= _MOST_TICKS or not digits)
+    return max(round(rate, digits), 0.001)
+
+
+def _writable_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size (width, height) nearest to this one that the codec takes."""
+    scale = min(1.0, _MOST_PIXELS / max(width, height))
+    return max(round(scale * width), 2), max(round(scale * height), 2)
 
 
 class _Box(NamedTuple):

@@ -19,14 +19,15 @@ from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.errors import DatasetError
+from taptr_ros.errors import DatasetError, InvalidImageError
 from taptr_ros.evaluation.array_pickle import ArrayUnpickler
 from taptr_ros.evaluation.metrics import QueryMode
+from taptr_ros.messages.encoded import decode_image
 from taptr_ros.runtime.images import fit_image
+from taptr_ros.sources.order import in_natural_order
 
 QUERY_STRIDE = 5
 """Frames between the query frames of the strided mode."""
@@ -123,7 +124,7 @@ def load_dataset(path: Path) -> Iterator[Sequence]:
             plain arrays.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in NPZ_SUFFIXES + PICKLE_SUFFIXES)
+        files = in_natural_order(file for file in path.iterdir() if file.suffix in NPZ_SUFFIXES + PICKLE_SUFFIXES)
         if not files:
             raise DatasetError(f"The folder {path} holds no .npz, .pkl or .pickle file; give a folder of sequences.")
     elif not path.is_file():
@@ -259,10 +260,10 @@ class JpegFrames:
 
 def _decode(encoded: NDArray[np.uint8], source: str) -> NDArray[np.uint8]:
     """Decode a JPEG file, uint8 [bytes], to uint8 [H,W,3] RGB; `source` names it in the error."""
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if image is None:
-        raise DatasetError(f"{source} is no readable JPEG image; fetch the file again.")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    try:
+        return decode_image(encoded, source)
+    except InvalidImageError as error:
+        raise DatasetError(str(error)) from error
 
 
 def _points(array: Any) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidImageError
+from taptr_ros.messages.encoded import decode_image
 
 Data = Any
 """Bytes of a message: `bytes`, `array.array` (rclpy) or a uint8 array (rosbags)."""
@@ -108,14 +109,7 @@ def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8
 
     Raises `InvalidImageError` if the data cannot be decoded.
     """
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
-        raise InvalidImageError(
-            f"The compressed image's data ({data.size} bytes, format {message.format!r}) cannot be decoded; "
-            "publish complete JPEG or PNG images."
-        )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return decode_image(np.frombuffer(message.data, np.uint8), f"The compressed image (format {message.format!r})")
 
 
 def _samples(message: ImageMessage, layout: _Layout) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from taptr_ros.errors import InvalidImageError, SourceError
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.sources.bags import BagReader, RecordedMessage
-from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame
+from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, Usable, unreported
 from taptr_ros.sources.interfaces import typestore
 from taptr_ros.tracking.history import NANOSECONDS
 
@@ -30,8 +30,9 @@ _CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
 class BagSource:
     """The sensor_msgs/Image or CompressedImage messages of one topic of a rosbag2 (sqlite3 or mcap).
 
-    Frames carry the stamps of the message headers; a stamp of zero, which means that none was set, is replaced by
-    the time of recording. Of a damaged bag the frames before the damage are read, then `SourceError` is raised.
+    Frames carry the stamps of the message headers. If the first one has none, which a stamp of zero means, all carry
+    the time of recording instead: the two clocks must not be mixed. Of a damaged bag the frames before the damage are
+    read, then `SourceError` is raised.
 
     Attributes:
         topic: the topic that is read.
@@ -40,6 +41,7 @@ class BagSource:
 
     def __init__(self, path: Path, topic: str | None) -> None:
         self.name = str(path)
+        self.report: Report = unreported
         self._bag = BagReader(path)
         self.topic = self._choose(topic)
         chosen = self._bag.topics[self.topic]
@@ -53,13 +55,22 @@ class BagSource:
         self.rate = min(rate, MAX_RATE) if rate > 0 else DEFAULT_RATE
 
     def __iter__(self) -> Iterator[Frame]:
+        usable = Usable(self.name, self.report)
+        stamped = None
         for index, (recorded, data) in enumerate(self.messages()):
+            origin = f"Message {index} on {self.topic}"
             try:
                 message: Any = typestore().deserialize_cdr(data, self._kind)
                 image = _CONVERSIONS[self._kind](message)
             except (InvalidImageError, SerdeError) as error:
-                raise SourceError(f"Message {index} on {self.topic} of {self.name}: {error}") from error
-            yield Frame(image, nanoseconds(message.header.stamp) or recorded, recorded, message.header.frame_id)
+                usable.leave_out(SourceError(f"{origin} of {self.name}: {error}"))
+                continue
+            usable.use()
+            stamp = nanoseconds(message.header.stamp)
+            if stamped is None:
+                stamped = stamp != 0
+            yield Frame(image, stamp if stamped else recorded, recorded, index, origin, message.header.frame_id)
+        usable.check()
 
     def messages(self) -> Iterator[RecordedMessage]:
         """Yield the messages as they are, undecoded."""
@@ -68,6 +79,12 @@ class BagSource:
     def _choose(self, topic: str | None) -> str:
         """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
         topics = self._bag.topics
+        for name, other in topics.items():
+            if other.kind and "/msg/" not in other.kind and other.kind.count("/") == 1:
+                raise SourceError(
+                    f"{self.name} is a recording of ROS 1 ({name} is {other.kind}); convert it first, as with "
+                    "rosbags-convert."
+                )
         image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS)
         offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
         if topic is None:

@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 
 import cv2
+import numpy as np
 
 from taptr_ros.errors import SourceError
-from taptr_ros.sources.decoding import to_rgb
-from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame
+from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, unreported
+
+MOST_BROKEN = 30
+"""Images in a row that cannot be decoded, after which a camera is given up; many send one broken image at first."""
 
 
 class CameraSource:
@@ -24,6 +27,7 @@ class CameraSource:
 
     def __init__(self, number: int, width: int = 0, height: int = 0, rate: float = 0.0) -> None:
         self.name = f"camera {number}"
+        self.report: Report = unreported
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
             raise SourceError(f"There is no camera {number}, or it is in use; give another number or a file.")
@@ -38,10 +42,16 @@ class CameraSource:
         self.rate = own_rate if 0 < own_rate <= MAX_RATE else DEFAULT_RATE
 
     def __iter__(self) -> Iterator[Frame]:
-        while True:
-            taken = self._capture.grab()
+        index = broken = 0
+        while broken < MOST_BROKEN and self._capture.grab():
             stamp = time.time_ns()
             decoded, image = self._capture.retrieve()
-            if not (taken and decoded):
-                raise SourceError(f"{self.name.capitalize()} delivers no more images; is it still connected?")
-            yield Frame(to_rgb(image), stamp, recorded=stamp)
+            if decoded:
+                broken = 0
+                rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+                yield Frame(rgb, stamp, stamp, index, f"frame {index}")
+            else:
+                broken += 1
+                self.report(f"Frame {index} of {self.name} cannot be decoded; check its cable and its format.")
+            index += 1
+        raise SourceError(f"{self.name.capitalize()} delivers no more images; is it still connected?")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.folder import FolderSource
-from taptr_ros.sources.frames import BAG_SUFFIXES, DEFAULT_RATE, Source
+from taptr_ros.sources.frames import DEFAULT_RATE, Source
+from taptr_ros.sources.storage_names import is_bag
 from taptr_ros.sources.video import VideoSource
 
 
@@ -22,7 +23,9 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; give a video file, a folder of images or a rosbag2.")
-    bag = _is_bag(path)
+    if path.suffix.lower() == ".bag":
+        raise SourceError(f"{path} is a recording of ROS 1; convert it first, as with rosbags-convert.")
+    bag = is_bag(path)
     if image_topic is not None and not bag:
         raise InvalidConfigError(f"{path} is not a rosbag2, so it has no topic {image_topic}; leave the topic out.")
     if rate is not None and (bag or path.is_file()):
@@ -32,13 +35,6 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     if path.is_dir():
         return FolderSource(path, DEFAULT_RATE if rate is None else rate)
     return VideoSource(path)
-
-
-def _is_bag(path: Path) -> bool:
-    if not path.is_dir():
-        return path.suffix.lower() in BAG_SUFFIXES
-    # An aborted recording leaves a folder without metadata.yaml.
-    return any(file.name == "metadata.yaml" or file.suffix.lower() in BAG_SUFFIXES for file in path.iterdir())
 
 
 def _open_bag(path: Path, image_topic: str | None) -> Source:
