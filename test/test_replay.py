@@ -117,13 +117,15 @@ def test_a_truncated_bag_gives_the_tracks_before_the_cut_and_one_sentence(tmp_pa
 
 def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path: Path, capfd: Any) -> None:
     scene = moving_scene(4)
-    order = [0, 1, 1, 2, 0, 3]
-    bag = write_bag(tmp_path / "bag", {"/image": [image_message(index, scene[index]) for index in order]})
+    # In 25ths of a second: one image twice, one that is late, then a jump back by two seconds.
+    order = [50, 51, 51, 52, 50, 2, 3]
+    bag = write_bag(tmp_path / "bag", {"/image": [image_message(index, scene[index % 4]) for index in order]})
     assert replay(bag, tmp_path / "out") == 0
     _, messages = read(tmp_path / "out")
     assert [len(message.points) for message in messages] == [2, 2, 2, 0, 0]
+    assert [message.stream for message in messages] == [1, 1, 1, 2, 2]
     error = capfd.readouterr().err
-    assert "an image was left out" in error
+    assert error.count("an image was left out") == 2
     assert "jumped back" in error
 
 

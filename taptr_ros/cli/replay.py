@@ -21,11 +21,11 @@ from taptr_ros.cli.arguments import (
     tracker_config,
 )
 from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
-from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
+from taptr_ros.errors import InvalidConfigError, InvalidImageError, SourceError
 from taptr_ros.media.frames import STORAGES
 from taptr_ros.media.sources import open_source
-from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.tracking.history import NANOSECONDS
+from taptr_ros.tracking.stream import Step, TrackStream
 from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
-    stream = SharedTracker(tracker)
+    stream = TrackStream(tracker)
     topic = arguments.tracks_topic
     images = skipped = 0
     first = last = None
@@ -124,9 +124,11 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
                 tracker.add(starting.xy, starting.ids)
             try:
                 step = stream.step(frame.image, frame.stamp)
-            except (InvalidImageError, InvalidStampError) as error:
+            except InvalidImageError as error:
+                step = Step(None, str(error))
+            if step.tracks is None:
                 skipped += 1
-                print(f"taptr: an image was left out. {error}", file=sys.stderr)
+                print(f"taptr: an image was left out. {step.left_out}", file=sys.stderr)
                 continue
             for notice in step.notices:
                 print(f"taptr: {notice}", file=sys.stderr)

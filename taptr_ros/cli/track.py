@@ -28,6 +28,7 @@ from taptr_ros.media.points import QueryPoints
 from taptr_ros.media.sources import open_source
 from taptr_ros.media.tracks_file import TracksFile
 from taptr_ros.tracking.states import Tracks
+from taptr_ros.tracking.stream import TrackStream
 from taptr_ros.tracking.tracker import PointTracker
 
 DESCRIPTION = """\
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
+    stream = TrackStream(tracker)
     results: list[Tracks] = []
     started = time.perf_counter()
     failure = None
@@ -92,9 +94,15 @@ def run(arguments: argparse.Namespace) -> None:
             for frame, starting in frames_with_starts(source, queries, quiet=arguments.quiet):
                 if starting is not None:
                     tracker.add(starting.xy, starting.ids)
-                results.append(tracker.step(frame.image, frame.stamp))
+                step = stream.step(frame.image, frame.stamp)
+                for notice in step.notices:
+                    print(f"taptr: {notice}", file=sys.stderr)
+                if step.tracks is None:
+                    print(f"taptr: an image was left out. {step.left_out}", file=sys.stderr)
+                    continue
+                results.append(step.tracks)
                 if video is not None:
-                    video.write(overlay.draw(frame.image, results[-1]))
+                    video.write(overlay.draw(frame.image, step.tracks))
     except TaptrError as error:
         failure = error
     seconds = time.perf_counter() - started
