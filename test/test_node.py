@@ -32,7 +32,7 @@ from taptr_ros.msg import QueryPoints, TrackedPoint
 from taptr_ros.cli.live_run import NodeProcesses
 from taptr_ros.messages.ros import CLOUD_POINT, rgb_image
 from taptr_ros.nodes.configs import NodeConfig
-from taptr_ros.nodes.parameters import declarations
+from taptr_ros.nodes.parameters import parameters_of
 from taptr_ros.tracking import TrackerConfig
 
 POINTS = [(100.0, 90.0), (60.25, 50.0), (130.0, 60.5)]
@@ -190,7 +190,7 @@ def test_waiting_points_that_turn_out_unusable_are_reported_and_cost_no_image(cl
     response = client.add([(WIDTH + 50.0, 10.0), POINTS[0]], ids=[51, 52])
     assert list(response.refusals) == ["", ""]  # no image yet: its size is not known
     assert ids(client.frame(0)) == [52]
-    assert f"outside the image of {WIDTH}x{HEIGHT}" in client.wait_for_log("Waiting points were dropped")
+    assert f"outside the image of {WIDTH}x{HEIGHT}" in client.wait_for_log("waiting points were dropped")
 
 
 def test_tracks_can_be_read(client: Client) -> None:
@@ -206,8 +206,10 @@ def test_tracks_can_be_read(client: Client) -> None:
     response = client.get_tracks([])
     assert ids(response.tracks) == [1002, 1003]
     client.add(POINTS[:1], ids=[1001], at=stamp(1))
-    response = client.get_tracks([1001])
-    assert (list(response.tracks.points), list(response.unknown_ids)) == ([], [])
+    client.add(POINTS[:1], ids=[1004])
+    response = client.get_tracks([1001, 1004])
+    # One waits for its image, the other one started in the newest.
+    assert (ids(response.tracks), list(response.waiting_ids), list(response.unknown_ids)) == ([1004], [1001], [])
 
 
 def test_reset_begins_a_new_stream(client: Client) -> None:
@@ -219,26 +221,61 @@ def test_reset_begins_a_new_stream(client: Client) -> None:
     assert client.logged("jumped back") == []
 
 
-def test_a_stamp_that_jumps_back_begins_a_new_stream_and_says_so_once(client: Client) -> None:
+def test_a_stamp_that_jumps_back_begins_a_new_stream_and_says_so(client: Client) -> None:
     client.add(POINTS)
-    client.frame(9)
-    assert client.frame(0).points == []
-    assert "jumped back by 0.297 s" in client.wait_for_log("jumped back")
+    stream = client.frame(99).stream
+
+    def jump_back() -> None:
+        nonlocal stream
+        tracks = client.frame(9)
+        assert (tracks.points, tracks.stream) == ([], stream + 1)
+        stream = client.frame(99).stream
+
+    client.act_until_logged(jump_back, "jumped back by 2.970 s", "a new stream begins")
     client.add(POINTS)
-    assert len(client.frame(1).points) == len(client.frame(2).points) == 3
-    assert client.logged("jumped back") == []
+    tracks = [client.frame(100), client.frame(101)]
+    assert [(len(message.points), message.stream) for message in tracks] == [(3, stream)] * 2
 
 
-def test_another_image_size_begins_a_new_stream_and_says_so_once(client: Client) -> None:
+def test_late_repeated_and_unstamped_images_are_left_out_and_counted(client: Client, shared: Running) -> None:
+    diagnostics = Inbox(client.node, DiagnosticArray, "/diagnostics")
     client.add(POINTS)
-    client.frame(0)
+    stream = client.frame(9).stream
+    number = 10
+
+    def send_bad() -> None:
+        nonlocal number
+        for bad in (stamp(number - 1), stamp(number - 2), 0):
+            client.send(view(0), bad)
+        tracks = client.frame(number)
+        assert (len(tracks.points), tracks.stream) == (3, stream)
+        number += 1
+
+    client.act_until_logged(send_bad, "An image was left out. The image")
+    diagnostics.next(
+        lambda message: (
+            message.status[0].name == shared.diagnostics_name and int(dict(pairs(message))["images left out"]) >= 3
+        )
+    )
+
+
+def test_another_image_size_that_stays_begins_a_new_stream(client: Client) -> None:
+    client.add(POINTS)
+    stream = client.frame(0).stream
     client.send(view(1)[:100, :140], stamp(1))
-    tracks = client.tracks.next(lambda message: nanoseconds(message) == stamp(1))
+    tracks = client.frame(2)  # a single one is left out
+    assert (len(tracks.points), tracks.stream) == (3, stream)
+    for number in (3, 4, 5):
+        client.send(view(number)[:100, :140], stamp(number))
+    tracks = client.tracks.next(lambda message: nanoseconds(message) >= stamp(3))
+    assert (nanoseconds(tracks), tracks.stream) == (stamp(5), stream + 1)
     assert (tracks.width, tracks.height, list(tracks.points)) == (140, 100, [])
-    assert f"{WIDTH}x{HEIGHT} to 140x100" in client.wait_for_log("image size changed")
-    client.send(view(2)[:100, :140], stamp(2))
-    client.tracks.next(lambda message: nanoseconds(message) == stamp(2))
-    assert client.logged("image size changed") == []
+
+
+def test_two_publishers_of_images_are_reported(client: Client) -> None:
+    second = client.node.create_publisher(Image, "image", 10)
+    client.wait_for_log("Several publishers share")
+    client.node.destroy_publisher(second)
 
 
 def damaged(number: int, **changes: Any) -> Image:
@@ -351,7 +388,7 @@ def test_parameters_that_cannot_be_are_refused_with_a_reason(
 
 def test_every_parameter_is_described_and_every_number_has_a_range(client: Client) -> None:
     descriptors = client.parameter_descriptors()
-    for declaration in declarations(NodeConfig, TrackerConfig):
+    for declaration in parameters_of(NodeConfig, TrackerConfig):
         descriptor = descriptors[declaration.name]
         assert descriptor.description.endswith(".")
         if isinstance(declaration.default, (int, float)) and not isinstance(declaration.default, bool):

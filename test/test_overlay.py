@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from taptr_ros.cli.tracks_file import TracksFile
-from taptr_ros.drawing.overlay import LABELLED_POINTS, TRAIL_FRAMES, OverlayVideo, TrackOverlay
+from taptr_ros.drawing.overlay import LABELLED_POINTS, TRAIL_FRAMES, OverlayVideo, TrackOverlay, is_overlay
 from taptr_ros.tracking.states import Tracks, TrackState
 
 HEIGHT, WIDTH = 120, 160
@@ -135,6 +135,55 @@ def test_video_holds_the_frames_that_were_written(tmp_path: Path) -> None:
         assert read[1].shape == (64, 80, 3)
         means.append(read[1].mean(axis=(0, 1)))
     assert np.allclose(means, [[90, 60, 40], [90, 60, 120], [90, 60, 200]], atol=6)
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 65.536, 66.667, 89.987, 196.263, 655.361, 1000.0, 0.01])
+def test_video_has_nearly_the_rate_that_was_asked_for_whatever_its_digits(tmp_path: Path, rate: float) -> None:
+    path = tmp_path / "out.mp4"
+    with OverlayVideo(path, rate) as video:
+        for _ in range(3):
+            video.write(GREY)
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "written"),
+    [((9000, 64), (8190, 58)), ((64, 16380), (32, 8190)), ((8190, 64), (8190, 64)), ((64, 1), (64, 2))],
+)
+def test_video_has_a_size_that_the_codec_takes(tmp_path: Path, size: tuple[int, int], written: tuple[int, int]) -> None:
+    path = tmp_path / "out.mp4"
+    with OverlayVideo(path, 30.0) as video:
+        video.write(np.zeros((size[1], size[0], 3), np.uint8))
+    assert cv2.VideoCapture(str(path)).read()[1].shape == (written[1], written[0], 3)
+
+
+def test_frames_of_another_size_are_stretched_to_that_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with OverlayVideo(path, 30.0) as video:
+        video.write(np.full((64, 80, 3), 40, np.uint8))
+        video.write(np.full((32, 20, 3), 200, np.uint8))
+    capture = cv2.VideoCapture(str(path))
+    assert [capture.read()[1].mean() for _ in range(2)] == pytest.approx([40, 200], abs=5)
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with OverlayVideo(Path("12:30:00.mp4"), 30.0) as video:
+        video.write(GREY)
+    assert is_overlay(tmp_path / "12:30:00.mp4")
+
+
+def test_an_overlay_is_told_from_other_videos(tmp_path: Path) -> None:
+    ours, other, empty = tmp_path / "ours.mp4", tmp_path / "other.mp4", tmp_path / "empty.mp4"
+    with OverlayVideo(ours, 30.0) as video:
+        video.write(GREY)
+    writer = cv2.VideoWriter(str(other), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (WIDTH, HEIGHT))
+    writer.write(GREY)
+    writer.release()
+    empty.touch()
+    assert [is_overlay(path) for path in (ours, other, empty)] == [True, False, False]
 
 
 def test_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

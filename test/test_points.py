@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taptr_ros.cli.points import grid_points, parse_points
+from taptr_ros.cli.points import QueryPoints, grid_queries, parse_points
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 
 
@@ -64,6 +64,8 @@ def test_wrong_text_is_quoted(text: str, words: str) -> None:
         ("1,2\n3,4\n", InvalidPointsError, "first line must name x and y"),
         ("x,y,z\n1,2,3\n", InvalidPointsError, "x, y, z"),
         ("x,y,x\n1,2,3\n", InvalidPointsError, "x, y, x"),
+        ("x;y\n1;2\n", InvalidPointsError, "semicolons; separate them with commas"),
+        ("x\ty\n1\t2\n", InvalidPointsError, "tabs; separate them with commas"),
         ("x,y\n", InvalidPointsError, "at least one"),
         ("x,y\n1,2\n3\n", InvalidPointsError, '"" in line 3'),
         ("x,y\n1,two\n", InvalidPointsError, '"two" in line 2'),
@@ -92,11 +94,11 @@ def test_binary_file_is_refused(tmp_path: Path) -> None:
 
 def test_grid_points_are_the_centres_of_equal_cells() -> None:
     # Cells of 20x10 pixels span [-0.5, 19.5] and so on.
-    assert grid_points(2, 40, 20).xy.tolist() == [[9.5, 4.5], [29.5, 4.5], [9.5, 14.5], [29.5, 14.5]]
-    assert grid_points(1, 3, 3).xy.tolist() == [[1.0, 1.0]]
-    grid_points(50, 7, 5).check_inside(7, 5)
-    with pytest.raises(InvalidPointsError, match="1 or more"):
-        grid_points(0, 40, 20)
+    assert grid_queries(2, 40, 20).xy.tolist() == [[9.5, 4.5], [29.5, 4.5], [9.5, 14.5], [29.5, 14.5]]
+    assert grid_queries(1, 3, 3).xy.tolist() == [[1.0, 1.0]]
+    grid_queries(50, 7, 5).check_inside(7, 5)
+    with pytest.raises(InvalidPointsError, match="at least one"):
+        grid_queries(0, 40, 20)
 
 
 @pytest.mark.parametrize("xy", ["-0.5,-0.5", "39.5,19.5", "0,0"])
@@ -108,3 +110,32 @@ def test_the_edge_of_the_image_is_inside(xy: str) -> None:
 def test_beyond_the_edge_is_outside(xy: str) -> None:
     with pytest.raises(InvalidPointsError, match=r"Point 2 .* outside the image of 40x20"):
         parse_points(f"1,1;{xy}").check_inside(40, 20)
+
+
+@pytest.mark.parametrize("count", [15, 22, 2000])
+def test_a_list_of_points_may_be_longer_than_a_file_name(count: int) -> None:
+    points = [(10 + 0.25 * index, 20 + 0.5 * index) for index in range(count)]
+    assert parse_points(";".join(f"{x:.2f},{y:.2f}" for x, y in points)).xy.tolist() == [
+        list(point) for point in points
+    ]
+
+
+def test_text_with_a_zero_byte_is_no_file() -> None:
+    with pytest.raises(InvalidPointsError, match="not a number"):
+        parse_points("1,\0")
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [("0.25,0.5", True), ("0.25,0.5;1,0", True), ("0,0;1,1", False), ("0.5,1.5", False), ("-0.25,0.5", False)],
+)
+def test_points_within_0_and_1_look_normalised(text: str, normalised: bool) -> None:
+    assert parse_points(text).look_normalised == normalised
+
+
+def test_points_that_start_in_one_of_several_frames() -> None:
+    queries = QueryPoints(np.zeros((4, 2), np.float32), np.array([0, 2, 3, 5]), np.array([1, 2, 3, 4], np.uint64))
+    starting = queries.starting_in(range(1, 4))
+    assert starting is not None
+    assert starting.ids.tolist() == [2, 3]
+    assert queries.starting_in(range(4, 5)) is None

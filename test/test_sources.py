@@ -23,7 +23,9 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.errors import InvalidConfigError, SourceError, TaptrError
+from taptr_ros.sources.frames import LeftOut
 from taptr_ros.sources.opening import open_source
+from taptr_ros.sources.order import in_natural_order
 
 FRAMES = 5
 BAG_STAMPS = [FIRST_STAMP + index * PERIOD for index in range(FRAMES)]
@@ -110,20 +112,44 @@ def test_one_of_several_image_topics_is_chosen(tmp_path: Path) -> None:
             open_source(bag, image_topic=topic)
 
 
-def test_unset_header_stamp_is_replaced_by_the_time_of_recording(tmp_path: Path) -> None:
-    message = image_message(0, moving_scene(1)[0])
+def without_stamp(message):
     message.header.stamp.sec = message.header.stamp.nanosec = 0
-    (frame,) = open_source(write_bag(tmp_path / "bag", {"/image": [message]}))
-    assert frame.stamp == FIRST_STAMP + 5_000_000
+    return message
 
 
-def test_wrong_message_in_a_bag_is_named(tmp_path: Path) -> None:
+def test_a_bag_whose_first_image_has_no_stamp_is_read_on_the_clock_of_its_recording(tmp_path: Path) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(3))]
+    without_stamp(messages[0])
+    frames = open_source(write_bag(tmp_path / "bag", {"/image": messages}))
+    assert [frame.stamp for frame in frames] == [FIRST_STAMP + index * PERIOD + 5_000_000 for index in range(3)]
+
+
+def test_an_unset_stamp_among_good_ones_stays_unset(tmp_path: Path) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(3))]
+    without_stamp(messages[1])
+    frames = open_source(write_bag(tmp_path / "bag", {"/image": messages}))
+    assert [frame.stamp for frame in frames] == [BAG_STAMPS[0], 0, BAG_STAMPS[2]]
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize("kind", [image_message, compressed_message])
+def test_a_broken_message_in_a_bag_is_reported_and_left_out(tmp_path: Path, broken: int, kind) -> None:
+    messages = [kind(index, image) for index, image in enumerate(moving_scene(3))]
+    messages[broken].data = messages[broken].data[:100]
+    source = open_source(write_bag(tmp_path / "bag", {"/Image": messages}))
+    reports = []
+    source.report = reports.append
+    assert [frame.number for frame in source] == [index for index in range(3) if index != broken]
+    (report,) = reports
+    assert f"Message {broken} on /Image" in report
+
+
+def test_a_bag_of_broken_messages_is_refused_with_what_is_wrong_with_the_first(tmp_path: Path) -> None:
     messages = [image_message(index, image) for index, image in enumerate(moving_scene(2))]
-    messages[1].encoding = "32FC1"
-    frames = iter(open_source(write_bag(tmp_path / "bag", {"/image": messages})))
-    next(frames)
-    with pytest.raises(SourceError, match=r"Message 1 on /image .*32FC1"):
-        next(frames)
+    for message in messages:
+        message.encoding = "32FC1"
+    with pytest.raises(SourceError, match=r"no image that can be used. Message 0 on /image .*32FC1"):
+        list(open_source(write_bag(tmp_path / "bag", {"/image": messages})))
 
 
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
@@ -178,11 +204,98 @@ def test_single_image_is_refused_though_opencv_would_play_its_folder(tmp_path: P
         open_source(folder / "000.png")
 
 
-def test_undecodable_image_of_a_folder_is_named(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "images", moving_scene(3))
-    (folder / "001.png").write_bytes(b"rubbish")
-    with pytest.raises(SourceError, match=r"001\.png"):
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_broken_image_of_a_folder_is_reported_and_left_out(tmp_path: Path, broken: int) -> None:
+    scene = moving_scene(3)
+    folder = write_folder(tmp_path / "images", scene)
+    (folder / f"{broken:03d}.png").write_bytes(b"rubbish")
+    source = open_source(folder, rate=10.0)
+    for _ in range(2):  # the same on every pass
+        reports = []
+        source.report = reports.append
+        frames = list(source)
+        # The others keep the stamps of their places.
+        kept = [index for index in range(3) if index != broken]
+        assert [(frame.number, frame.stamp) for frame in frames] == [(index, index * 100_000_000) for index in kept]
+        assert all(np.array_equal(frame.image, scene[frame.number]) for frame in frames)
+        (report,) = reports
+        assert f"{broken:03d}.png (7 bytes) cannot be decoded" in report
+
+
+def test_a_folder_of_broken_images_is_refused_with_what_is_wrong_with_the_first(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(2):
+        cv2.imwrite(str(folder / f"{index}.tif"), np.full((20, 20), 0.5, np.float32))
+    with pytest.raises(SourceError, match=r"no image that can be used. .*0\.tif holds 32-bit floating-point"):
         list(open_source(folder))
+
+
+def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(3))
+    (folder / "001.png").unlink()
+    (folder / "001.png").mkdir()
+    source = open_source(folder)
+    reports = []
+    source.report = reports.append
+    assert [frame.number for frame in source] == [0, 2]
+    assert "001.png cannot be read" in reports[0]
+
+
+def test_the_first_left_out_image_is_named_and_all_are_counted() -> None:
+    said = []
+    left_out = LeftOut(said.append)
+    for name in "abc":
+        left_out(f"{name} is broken.")
+    assert (left_out.count, said) == (3, ["An image was left out. a is broken."])
+
+
+@pytest.mark.parametrize("name", ["frame{}.png", "{}.png", "{}_left.png", "a{}b007.png"])
+def test_numbers_without_leading_zeros_are_in_their_order(tmp_path: Path, name: str) -> None:
+    scene = moving_scene(12)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index, image in enumerate(scene):
+        cv2.imwrite(str(folder / name.format(index + 1)), image[..., ::-1])
+    for frame, image in zip(open_source(folder), scene, strict=True):
+        assert np.array_equal(frame.image, image)
+
+
+def test_natural_order_compares_text_and_numbers_of_any_length() -> None:
+    names = ["1.png", "2.png", "10.png", "010b.png", "a.png", "a1.png", "a1b.png", "b0.png"]
+    assert [path.name for path in in_natural_order(map(Path, sorted(names)))] == [
+        *("1.png", "2.png", "10.png", "010b.png"),
+        *("a.png", "a1.png", "a1b.png", "b0.png"),
+    ]
+
+
+def test_files_that_macos_puts_beside_images_are_no_images(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(3))
+    for file in list(folder.iterdir()):
+        (folder / f"._{file.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert open_source(folder).frame_count == len(list(open_source(folder))) == 3
+
+
+@pytest.mark.parametrize("name", ["12:30:00.mp4", "file:clip.mp4", "100%.mp4"])
+def test_names_that_ffmpeg_would_take_for_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "clip.avi", moving_scene(3)).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(list(open_source(name))) == 3
+
+
+def test_a_codec_that_opencv_lacks_is_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", moving_scene(3))
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"zzzz"))
+    with pytest.raises(SourceError, match=r"codec \(zzzz\)|cannot be opened as a video"):
+        open_source(path)
+
+
+def test_a_recording_of_ros_1_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
+    with pytest.raises(SourceError, match="ROS 1; convert it"):
+        open_source(tmp_path / "old.bag")
 
 
 def test_video_without_a_readable_frame_is_refused(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from taptr_ros.cli.arguments import (
     requires_torch,
     size_list,
 )
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_json_with
 from taptr_ros.cli.table import format_table
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.evaluation.benchmark import BenchmarkEntry, Peak, benchmark, measure_peaks
@@ -69,12 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=positive, default=2.0, help="time for each measurement")
     parser.add_argument("--json", type=output_file, required=True, metavar="FILE", help="file for the results")
+    add_overwrite_argument(parser)
     add_model_arguments(parser)
     parser.set_defaults(threads=2)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, and write the JSON file."""
+    is_ours = is_json_with("stage", "median_s", "cpu_s")
+    check_outputs([arguments.json], [arguments.model], overwrite=arguments.overwrite, is_ours=is_ours)
     load = functools.partial(_load, arguments)
     measurements = benchmark(
         load,

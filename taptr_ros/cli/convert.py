@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from taptr_ros.cli.arguments import output_file, requires_torch
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 
 DESCRIPTION = """\
 Turn an official TAPTRv3 checkpoint into a model file of this package. No code in the checkpoint is run, and every
@@ -22,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="official checkpoint (.pth)")
     parser.add_argument("out", metavar="OUT", type=output_file, help="model file to write (.safetensors)")
+    add_overwrite_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Convert, and print what was found."""
+    check_outputs([arguments.out], [arguments.checkpoint], overwrite=arguments.overwrite)
     with requires_torch("Converting a checkpoint"):
         from taptr_ros.model.conversion import convert
     report = convert(arguments.checkpoint, arguments.out)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.cli.arguments import add_size_argument, requires_torch
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.panning import panning_images
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="folder to write; it becomes a --model")
+    add_overwrite_argument(parser)
     parser.add_argument(
         "--frames",
         nargs="+",
@@ -46,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, compare, and print the report."""
+    check_outputs(
+        [arguments.out],
+        [arguments.model, *arguments.frames],
+        overwrite=arguments.overwrite,
+        is_ours=lambda folder: (folder / "encode.onnx").exists(),
+    )
     with requires_torch("Exporting a model"):
         from taptr_ros.runtime.export import export
     report = export(arguments.model, arguments.out, _frames(arguments.frames), size=arguments.size)

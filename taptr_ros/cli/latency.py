@@ -19,6 +19,7 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.moving_pattern import spread_points, write_pattern
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_json_with
 from taptr_ros.cli.table import format_table
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.runtime.loading import LUCAS_KANADE
@@ -76,11 +77,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=positive, default=30.0, metavar="HZ", help="images per second")
     parser.add_argument("--seconds", type=positive, default=60.0, help="length of the measurement")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="file for the numbers")
+    add_overwrite_argument(parser)
     add_model_arguments(parser, default=LUCAS_KANADE)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table and write the JSON file."""
+    is_ours = is_json_with("images_sent", "milliseconds")
+    check_outputs([arguments.json], [arguments.model], overwrite=arguments.overwrite, is_ours=is_ours)
     with requires_ros("Measuring the live node"):
         from taptr_ros.cli.live_run import live_run
     with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.cli.points import grid_points
 from taptr_ros.errors import InvalidPointsError
+from taptr_ros.sources.grid import grid_points
 
 PERIOD = 60
 """Frames of one turn, after which the picture repeats without a jump."""
@@ -46,7 +46,7 @@ def spread_points(count: int, width: int, height: int) -> NDArray[np.float32]:
     inner_width, inner_height = width - 2 * MARGIN, height - 2 * MARGIN
     if min(inner_width, inner_height) < 1:
         raise InvalidPointsError(f"Images of {width}x{height} are too small; give more than {2 * MARGIN:g} pixels.")
-    grid = grid_points(math.ceil(math.sqrt(count)), round(inner_width), round(inner_height)).xy[:count]
+    grid = grid_points(math.ceil(math.sqrt(count)), round(inner_width), round(inner_height))[:count]
     return np.asarray(grid + MARGIN, np.float32)
 
 

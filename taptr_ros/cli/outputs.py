@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taptr_ros.errors import InvalidConfigError
 
+
 def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     """Add --overwrite."""
     parser.add_argument(
@@ -27,7 +28,7 @@ def check_outputs(
     """Raise `InvalidConfigError` for an output that would destroy something.
 
     That is one that is an input or lies inside one, whatever `overwrite` says, one that is named twice, or an existing
-    file which `is_ours` does not know, unless `overwrite` is set. Empty files and devices can always be written.
+    one which `is_ours` does not know, unless `overwrite` is set. What is empty, and devices, can always be written.
     """
     sources = [Path(source) for source in inputs if source is not None and _exists(source)]
     seen: list[Path] = []
@@ -43,8 +44,7 @@ def check_outputs(
         if resolved in seen:
             raise InvalidConfigError(f"{output} is named for two outputs; give each its own.")
         seen.append(resolved)
-        replaceable = overwrite or not output.is_file() or not output.stat().st_size or is_ours(output)
-        if not replaceable:
+        if not (overwrite or _is_empty(output) or is_ours(output)):
             raise InvalidConfigError(
                 f"{output} exists and was not made by this command; name another output, or add --overwrite."
             )
@@ -74,6 +74,13 @@ def is_json_with(*keys: str) -> Callable[[Path], bool]:
         return isinstance(first, dict) and set(keys) <= set(first)
 
     return is_ours
+
+
+def _is_empty(output: Path) -> bool:
+    """Return whether there is nothing at a path, or nothing that could be lost; devices hold nothing."""
+    if output.is_dir():
+        return not any(output.iterdir())
+    return not output.is_file() or not output.stat().st_size
 
 
 def _exists(source: str | Path) -> bool:

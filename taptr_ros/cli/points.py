@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
+from taptr_ros.sources.grid import grid_points
 
 CSV_COLUMNS = ("x", "y", "frame", "id")
 """Columns that a CSV of points may have; x and y are required."""
@@ -44,9 +45,14 @@ class QueryPoints:
         for identifier in distinct[counts > 1][:1]:
             raise DuplicateIdError(f"Two points have the id {identifier}; give every point its own.")
 
-    def starting_in(self, frame: int) -> QueryPoints | None:
-        """Return the points that start in a frame; None if there are none."""
-        starting = self.frames == frame
+    @property
+    def look_normalised(self) -> bool:
+        """Whether the points look like shares of the image: all within 0 and 1, and not at corners of pixels only."""
+        return bool(((self.xy >= 0) & (self.xy <= 1)).all() and (self.xy % 1).any())
+
+    def starting_in(self, frames: range) -> QueryPoints | None:
+        """Return the points that start in one of these frames; None if there are none."""
+        starting = (self.frames >= frames.start) & (self.frames < frames.stop)
         if not starting.any():
             return None
         return QueryPoints(self.xy[starting], self.frames[starting], self.ids[starting])
@@ -69,7 +75,7 @@ def parse_points(text: str) -> QueryPoints:
 
     Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `QueryPoints`.
     """
-    if text.lower().endswith(".csv") or Path(text).is_file():
+    if text.lower().endswith(".csv") or _is_file(text):
         return _read_csv(Path(text))
     rows = []
     for entry in filter(None, (part.strip() for part in text.split(";"))):
@@ -80,17 +86,21 @@ def parse_points(text: str) -> QueryPoints:
     return _starting_in_first_frame(np.array(rows, np.float32).reshape(-1, 2))
 
 
-def grid_points(side: int, width: int, height: int) -> QueryPoints:
+def grid_queries(side: int, width: int, height: int) -> QueryPoints:
     """Return side x side points at the centres of equal cells of a width x height image, row by row."""
-    if side < 1:
-        raise InvalidPointsError(f"The grid has {side} points per side; give 1 or more.")
-    centres = (np.arange(side) + 0.5) / side
-    y, x = np.meshgrid(centres * height - 0.5, centres * width - 0.5, indexing="ij")
-    return _starting_in_first_frame(np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float32))
+    return _starting_in_first_frame(grid_points(side, width, height))
 
 
 def _starting_in_first_frame(xy: NDArray[np.float32]) -> QueryPoints:
     return QueryPoints(xy, np.zeros(len(xy), np.int64), np.arange(1, len(xy) + 1, dtype=np.uint64))
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text is the path of a file; a list of points may be longer than a path can be."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _read_csv(path: Path) -> QueryPoints:
@@ -113,6 +123,11 @@ def _read_csv(path: Path) -> QueryPoints:
 
 def _check_columns(path: Path, columns: Iterable[str]) -> None:
     columns = list(columns)
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in columns[0]:
+            raise InvalidPointsError(
+                f"{path} separates its columns with {word}; separate them with commas, and write decimals with points."
+            )
     unknown = [name for name in columns if name not in CSV_COLUMNS]
     if unknown or len(set(columns)) < len(columns) or not {"x", "y"} <= set(columns):
         raise InvalidPointsError(

@@ -18,10 +18,9 @@ from taptr_ros.cli.arguments import (
     requires_ros,
     tracker_config,
 )
-from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
-from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
-from taptr_ros.nodes.shared_tracker import SharedTracker
-from taptr_ros.sources.frames import STORAGES
+from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, requested_points, track_frames
+from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.tracker import PointTracker
@@ -35,8 +34,8 @@ Track points through the images of a rosbag2 and write the tracks to a new rosba
   taptr replay my_bag --grid 10 --out tracks_bag
   taptr replay my_bag --publish --rate 0.5 --ros-args -r image:=/camera/image_raw
 
-The new bag has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at which
-the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
+The new bag (mcap) has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at
+which the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
 
 With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the factor
 on their speed. Arguments after --ros-args go to ROS.
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_points_arguments(parser, required=False)
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="storage format of the new bag")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
     add_size_argument(parser)
@@ -101,36 +99,24 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
         raise InvalidConfigError("There are no points to track; give --points or --grid.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
+    check_outputs([arguments.out], [arguments.bag, arguments.points, arguments.model], overwrite=False)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
-    stream = SharedTracker(tracker)
-    topic = arguments.tracks_topic
-    images = skipped = 0
+    images = 0
     first = last = None
     started = time.perf_counter()
-    with BagWriter(arguments.out, arguments.storage) as bag:
-        bag.add_topic(topic, TRACKED_POINTS)
-        for frame, starting in frames_with_starts(source, queries, quiet=arguments.quiet):
-            if starting is not None:
-                tracker.add(starting.xy, starting.ids)
-            try:
-                step = stream.step(frame.image, frame.stamp)
-            except (InvalidImageError, InvalidStampError) as error:
-                skipped += 1
-                print(f"taptr: an image was left out. {error}", file=sys.stderr)
-                continue
-            for notice in step.notices:
-                print(f"taptr: {notice}", file=sys.stderr)
-            data = serialized_tracks(step.tracks, frame.frame_id)
-            bag.write(topic, RecordedMessage(frame.recorded, data))
+    with BagWriter(arguments.out) as bag:
+        bag.add_topic(arguments.tracks_topic, TRACKED_POINTS)
+        for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
+            data = serialized_tracks(tracks, frame.frame_id)
+            bag.write(arguments.tracks_topic, RecordedMessage(frame.recorded, data))
             images += 1
             first, last = first or frame.recorded, frame.recorded
     seconds = time.perf_counter() - started
     if not arguments.quiet:
         pace = (last - first) / NANOSECONDS / seconds if first and last else 0.0
-        left_out = f", {skipped} left out" if skipped else ""
         print(
-            f"{len(queries.ids)} points over {images} images{left_out} in {seconds:.1f} s "
+            f"{len(queries.ids)} points over {images} images in {seconds:.1f} s "
             f"({images / seconds:.1f} images/s, {pace:.1f} times real time): {arguments.out}"
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 import time
 from pathlib import Path
 
@@ -18,12 +17,10 @@ from taptr_ros.cli.arguments import (
     positive,
     tracker_config,
 )
-from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
-from taptr_ros.cli.points import QueryPoints
+from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, requested_points, track_frames
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_npz_with
 from taptr_ros.cli.tracks_file import TracksFile
-from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.errors import TaptrError
-from taptr_ros.sources.frames import Source
+from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay, is_overlay
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.tracker import PointTracker
@@ -51,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument(
-        "source", metavar="SOURCE", help="a video file, a folder of images in name order, or a rosbag2 (sqlite3, mcap)"
+        "source", metavar="SOURCE", help="a video file, a folder of images (2 before 10), or a rosbag2 (sqlite3, mcap)"
     )
     add_topic_argument(parser)
     parser.add_argument("--fps", type=positive, help="frames per second of a folder of images (default: 30)")
     add_points_arguments(parser, required=True)
     parser.add_argument("--out", type=output_file, required=True, metavar="NPZ", help="file for the tracks")
     parser.add_argument("--overlay", type=_video_file, metavar="MP4", help="video of the tracks drawn on the source")
+    add_overwrite_argument(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
     add_size_argument(parser)
@@ -67,47 +65,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Track, and write the npz and the overlay; everything that can be wrong is checked before the model loads.
 
-    A source that turns out to be damaged gives the tracks up to there, then the error.
+    However the tracking ends, by a damaged source, an error or an interrupt, what was tracked until then is written.
     """
     source = open_source(arguments.source, image_topic=arguments.image_topic, rate=arguments.fps)
+    _check_outputs(arguments)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
     results: list[Tracks] = []
     started = time.perf_counter()
-    failure = None
     try:
         with contextlib.ExitStack() as opened:
             video = opened.enter_context(OverlayVideo(arguments.overlay, source.rate)) if arguments.overlay else None
             overlay = TrackOverlay()
-            for frame, starting in frames_with_starts(source, queries, quiet=arguments.quiet):
-                if starting is not None:
-                    tracker.add(starting.xy, starting.ids)
-                results.append(tracker.step(frame.image, frame.stamp))
+            for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
+                results.append(tracks)
                 if video is not None:
-                    video.write(overlay.draw(frame.image, results[-1]))
-    except TaptrError as error:
-        failure = error
-    seconds = time.perf_counter() - started
-    if results:
-        TracksFile.collect(queries.ids, results).save(arguments.out)
-        _report_missing(source, queries, len(results))
-    if failure is not None:
-        raise failure
-    if not arguments.quiet:
-        print(
-            f"{len(queries.ids)} points over {len(results)} frames in {seconds:.1f} s "
-            f"({len(results) / seconds:.1f} frames/s): {arguments.out}"
-        )
+                    video.write(overlay.draw(frame.image, tracks))
+    finally:
+        if results:
+            TracksFile.collect(queries.ids, results).save(arguments.out)
+            if not arguments.quiet:
+                seconds = time.perf_counter() - started
+                print(
+                    f"{len(queries.ids)} points over {len(results)} frames in {seconds:.1f} s "
+                    f"({len(results) / seconds:.1f} frames/s): {arguments.out}"
+                )
 
 
-def _report_missing(source: Source, queries: QueryPoints, frames: int) -> None:
-    """Say on stderr if the source held fewer frames than it announced, and which points that left out."""
-    if source.frame_count is not None and frames < source.frame_count:
-        print(f"taptr: read {frames} of the {source.frame_count} frames that {source.name} announces.", file=sys.stderr)
-    if never_started := queries.ids[queries.frames >= frames].tolist():
-        names = ", ".join(map(str, never_started))
-        print(f"taptr: the source ended before these points started: {names}.", file=sys.stderr)
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    inputs = (arguments.source, arguments.points, arguments.model)
+    is_tracks = is_npz_with(*(field.name for field in dataclasses.fields(TracksFile)))
+    check_outputs(
+        [arguments.out, arguments.overlay],
+        inputs,
+        overwrite=arguments.overwrite,
+        is_ours=lambda path: is_tracks(path) if path == arguments.out else is_overlay(path),
+    )
 
 
 def _video_file(text: str) -> Path:

@@ -25,6 +25,9 @@ OVERLAY_MARK = b"\0\0\0\x11freetaptr_ros"
 _MOST_TICKS = 65535
 """Largest numerator of a rate in MPEG-4; the denominator is a power of ten."""
 
+_SLOWEST = 0.01
+"""Lowest rate in frames per second that OpenCV hands on."""
+
 _MOST_PIXELS = 8190
 """Largest width or height of a frame in MPEG-4 that is even."""
 
@@ -147,7 +150,7 @@ def is_overlay(path: Path) -> bool:
 def _writable_rate(rate: float) -> float:
     """Return the rate with as many decimals as the codec has room for."""
     digits = next(digits for digits in (3, 2, 1, 0) if round(rate * 10**digits) <= _MOST_TICKS or not digits)
-    return max(round(rate, digits), 0.001)
+    return max(round(rate, digits), _SLOWEST)
 
 
 def _writable_size(width: int, height: int) -> tuple[int, int]:

@@ -261,7 +261,7 @@ class JpegFrames:
 def _decode(encoded: NDArray[np.uint8], source: str) -> NDArray[np.uint8]:
     """Decode a JPEG file, uint8 [bytes], to uint8 [H,W,3] RGB; `source` names it in the error."""
     try:
-        return decode_image(encoded, source)
+        return decode_image(encoded, source, "fetch the file again")
     except InvalidImageError as error:
         raise DatasetError(str(error)) from error
 

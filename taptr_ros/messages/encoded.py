@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,20 +19,20 @@ _JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of the JPEG segments that hold the image's size."""
 
 
-def decode_image(data: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+def decode_image(data: NDArray[np.uint8], name: str, advice: str = "repair or remove it") -> NDArray[np.uint8]:
     """Decode an image file, uint8 [bytes], to uint8 [H,W,3] RGB.
 
-    Raises `InvalidImageError`, which begins with `name`, for what cannot be decoded, for samples that are floating-point
-    numbers, and, before memory is taken for it, for a header that claims more than `MAX_IMAGE_PIXELS` pixels.
+    Raises `InvalidImageError`, which begins with `name` and ends with `advice`, for what cannot be decoded, for samples
+    that are floating-point numbers, and, before memory is taken, for a header that claims more than `MAX_IMAGE_PIXELS`.
     """
     width, height = declared_size(data)
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidImageError(
-            f"{name} claims to have {width}x{height} pixels, more than {MAX_IMAGE_PIXELS}; make it smaller or repair it."
+            f"{name} claims to have {width}x{height} pixels, more than {MAX_IMAGE_PIXELS}; {advice}."
         )
     image, reason = _decode(data, cv2.IMREAD_COLOR)
     if image is None or image.dtype != np.uint8:
-        raise InvalidImageError(f"{name} {_complaint(data, reason)}")
+        raise InvalidImageError(f"{name} {_complaint(data, reason)}; {advice}.")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -63,7 +64,7 @@ def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     return 0, 0
 
 
-def _decode(data: NDArray[np.uint8], flags: int) -> tuple[NDArray[np.generic] | None, str]:
+def _decode(data: NDArray[np.uint8], flags: int) -> tuple[NDArray[Any] | None, str]:
     """Return the image as OpenCV decodes it, BGR, or None and OpenCV's reason, if it gives one."""
     if not len(data):
         return None, ""
@@ -75,10 +76,10 @@ def _decode(data: NDArray[np.uint8], flags: int) -> tuple[NDArray[np.generic] | 
 
 def _complaint(data: NDArray[np.uint8], reason: str) -> str:
     if not len(data):
-        return "is empty; repair or remove it."
+        return "is empty (0 bytes)"
     if "CV_IO_MAX_IMAGE" in reason:
-        return f"claims to have more than {MAX_IMAGE_PIXELS} pixels; make it smaller or repair it."
+        return f"claims to have more than {MAX_IMAGE_PIXELS} pixels"
     image, _ = _decode(data, cv2.IMREAD_UNCHANGED)
     if image is not None and image.dtype.kind == "f":
-        return f"holds {8 * image.dtype.itemsize}-bit floating-point numbers; save it with 8 or 16 bits per sample."
-    return f"({len(data)} bytes) cannot be decoded as an image; repair or remove it."
+        return f"holds {8 * image.dtype.itemsize}-bit floating-point numbers instead of 8 or 16 bits per sample"
+    return f"({len(data)} bytes) cannot be decoded as an image"

@@ -109,7 +109,10 @@ def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8
 
     Raises `InvalidImageError` if the data cannot be decoded.
     """
-    return decode_image(np.frombuffer(message.data, np.uint8), f"The compressed image (format {message.format!r})")
+    data = np.frombuffer(message.data, np.uint8)
+    return decode_image(
+        data, f"The compressed image of format {message.format!r}", "publish complete JPEG or PNG images"
+    )
 
 
 def _samples(message: ImageMessage, layout: _Layout) -> NDArray[Any]:

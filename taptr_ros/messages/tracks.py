@@ -7,40 +7,38 @@ from typing import Any
 import numpy as np
 
 from taptr_ros.messages.stamps import nanoseconds
-from taptr_ros.tracking.states import Tracks, TrackState
+from taptr_ros.tracking.states import COLUMNS, Tracks, TrackState
+
+FIELDS = [(column, name) for column in COLUMNS for name in column.message]
+"""The fields of a TrackedPoint, each with the column that it is a part of."""
 
 
 def tracked_points(tracks: Tracks, header: Any, points_kind: Any, point_kind: Any) -> Any:
     """Return the tracks of one image as `points_kind`, a class TrackedPoints, with points of `point_kind`."""
-    columns = (
-        tracks.ids.tolist(),
-        tracks.xy.tolist(),
-        tracks.visibility.tolist(),
-        tracks.state.tolist(),
-        tracks.age.tolist(),
-        tracks.frames_since_seen.tolist(),
-    )
-    points = [
-        point_kind(id=id_, x=x, y=y, visibility=visibility, state=state, age=age, frames_since_seen=unseen)
-        for id_, (x, y), visibility, state, age, unseen in zip(*columns, strict=True)
-    ]
-    return points_kind(header=header, width=tracks.width, height=tracks.height, points=points)
+    names = [name for _, name in FIELDS]
+    columns: list[list[Any]] = []
+    for column in COLUMNS:
+        if column.message:
+            columns += getattr(tracks, column.name).reshape(len(tracks.ids), len(column.message)).T.tolist()
+    points = [point_kind(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+    return points_kind(header=header, width=tracks.width, height=tracks.height, stream=tracks.stream, points=points)
 
 
 def tracks_of(message: Any) -> Tracks:
     """Return the tracks that a TrackedPoints message holds; `scene_cut` is not part of it and False."""
     points = message.points
-    state = np.array([point.state for point in points], np.uint8)
+    arrays: dict[str, Any] = {}
+    for column in COLUMNS:
+        if column.message:
+            values = [[getattr(point, name) for name in column.message] for point in points]
+            array = np.array(values, column.dtype).reshape(len(points), len(column.message))
+            arrays[column.name] = array if len(column.message) > 1 else array[:, 0]
     return Tracks(
-        ids=np.array([point.id for point in points], np.uint64),
-        xy=np.array([(point.x, point.y) for point in points], np.float32).reshape(-1, 2),
-        visibility=np.array([point.visibility for point in points], np.float32),
-        visible=state == TrackState.VISIBLE,
-        state=state,
-        age=np.array([point.age for point in points], np.uint32),
-        frames_since_seen=np.array([point.frames_since_seen for point in points], np.uint32),
+        **arrays,
+        visible=arrays["state"] == TrackState.VISIBLE,
         stamp=nanoseconds(message.header.stamp),
         width=message.width,
         height=message.height,
         scene_cut=False,
+        stream=message.stream,
     )

@@ -23,7 +23,7 @@ from taptr_ros.nodes.parameters import declare_parameters, read_config
 from taptr_ros.nodes.process import end_process_with, run
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.camera import CameraSource
-from taptr_ros.sources.frames import Frame, Source
+from taptr_ros.sources.frames import Frame, LeftOut, Source
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
 
@@ -57,10 +57,14 @@ class VideoSourceNode(Node):
             if config.source
             else CameraSource(config.camera, config.camera_width, config.camera_height, config.rate)
         )
+        self._source.report = LeftOut(self._warn)
         kind = CompressedImage if self._source.is_compressed else Image
         self._images = self.create_publisher(kind, "image", qos.reliable(), qos_overriding_options=qos.overrides())
         if not isinstance(self._source, BagSource):
             self._camera_infos = self.create_publisher(CameraInfo, "camera_info", qos.reliable())
+
+    def _warn(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
 
     def play(self) -> None:
         """Begin to publish, in a thread of its own; at the end of the source the process ends."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.model.architectures import Config
 from taptr_ros.model.rotary import rotary_phase, rotated_back
+from taptr_ros.model.tuning import Tuning
 
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
@@ -42,6 +43,8 @@ class BackendInfo:
     """Visibility probability above which a point counts as visible."""
     context_renewal: float
     """How much of a visible track's context is replaced by what surrounds it now, whenever contexts are renewed."""
+    tuning: Tuning
+    """How the tracker searches with the model and renews its contexts."""
     corner_aligned_coordinates: bool
     """Convention of unit coordinates, see `taptr_ros.runtime.coordinates`."""
     self_attention: bool
@@ -63,6 +66,7 @@ class BackendInfo:
             state_dim=config.state_dim,
             visible_threshold=config.visible_threshold,
             context_renewal=config.context_renewal,
+            tuning=config.tuning,
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
             starting_queries_join_decoder=config.starting_queries_join_decoder,

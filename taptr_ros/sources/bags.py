@@ -59,8 +59,8 @@ class Topic:
         """Return the topic over this storage file and another one of the bag."""
         if other is None:
             return self
-        known = self.count is not None and other.count is not None
-        return Topic(other.kind or self.kind, self.count + other.count if known else None)
+        counts = (self.count, other.count)
+        return Topic(other.kind or self.kind, None if None in counts else sum(filter(None, counts)))
 
 
 class _Storage(Protocol):

@@ -35,8 +35,8 @@ class FolderSource:
         self._files = in_natural_order(file for file in images if not file.name.startswith("."))
         if not self._files:
             raise SourceError(
-                f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a rosbag2 (.mcap, "
-                ".db3); give another folder."
+                f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
+                "rosbag2 (.mcap, .db3); give another folder."
             )
         self.frame_count = len(self._files)
 

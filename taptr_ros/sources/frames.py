@@ -78,7 +78,7 @@ class LeftOut:
         """Count an image, and say why it is left out if it is the first one."""
         self.count += 1
         if self.count == 1:
-            self._say(f"An image is left out. {sentence}")
+            self._say(f"An image was left out. {sentence}")
 
 
 class Usable:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def in_natural_order(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths sorted by name, every run of digits in it by its value."""
-    return sorted(paths, key=lambda path: (_parts(path.name), path.name))
+    """Return the paths sorted by name without its ending, every run of digits in it by its value."""
+    return sorted(paths, key=lambda path: (_parts(path.stem), path.name))
 
 
 def _parts(name: str) -> list[str | int]:

@@ -5,32 +5,25 @@ lets it be recognised after it has turned or come closer; it goes back to the qu
 as it did there, so that errors do not add up. The content feature still restarts from the query on every frame.
 
 The functions take numpy arrays and torch tensors alike. How much of a context is replaced is the model's
-`context_renewal`.
+`context_renewal`; when, and from which difference on, is in the model's `Tuning`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-INTERVAL = 4
-"""Frames between two renewals of a context."""
-
-LEAST_VISIBILITY = 0.8
-"""Visibility probability from which on a point's context is renewed."""
-
-CHANGED = 0.8
-"""Patch similarity (cosine) with the query's context up to which a point counts as one that looks different now."""
+from taptr_ros.model.tuning import Tuning
 
 Array = Any
 """A numpy array or a torch tensor."""
 
 
-def due(age: Array) -> Array:
+def due(age: Array, tuning: Tuning) -> Array:
     """Return which of the tracks that started `age` [N] (or one number) frames ago have their turn, bool likewise."""
-    return (age > 0) & (age % INTERVAL == 0)
+    return (age > 0) & (age % tuning.renewal_interval == 0)
 
 
-def renewed(context: Array, query: Array, around: Array, share: Array | float) -> Array:
+def renewed(context: Array, query: Array, around: Array, share: Array | float, tuning: Tuning) -> Array:
     """Return contexts moved by `share` towards what surrounds their points now, or back to those of their queries.
 
     The more the surroundings look like the query's, the more it is back.
@@ -40,9 +33,11 @@ def renewed(context: Array, query: Array, around: Array, share: Array | float) -
         query: [N,3,3,E] contexts in the query frames.
         around: [N,3,3,E] what surrounds the points now.
         share: 0..1, one number or [N,1,1,1].
+        tuning: the model's.
     """
     cells = (1, 2, 3)
+    changed = tuning.renewal_similarity
     length = ((query * query).sum(cells) * (around * around).sum(cells)) ** 0.5
     similarity = (query * around).sum(cells) / (length + 1e-7)
-    back = ((similarity - CHANGED) / (1.0 - CHANGED)).clip(0.0, 1.0).reshape(-1, 1, 1, 1)
+    back = ((similarity - changed) / (1.0 - changed)).clip(0.0, 1.0).reshape(-1, 1, 1, 1)
     return context + share * (around + back * (query - around) - context)

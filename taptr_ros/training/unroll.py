@@ -131,7 +131,7 @@ class _UnrolledTracks:
         self._weights.append(output.visibility_logits[-1].detach().sigmoid().clamp(min=1e-7))
         true, visible = self._batch.xy[frame], self._batch.visible[frame]
         self._state = found_again(output.state, true, visible, self._batch.images.shape[2])
-        if context_renewal.due(frame):
+        if context_renewal.due(frame, self._network.config.tuning):
             # What is learnt from later frames goes into the query's context also through frames that are only followed.
             with torch.enable_grad():
                 self._renew_contexts(features, output)
@@ -140,11 +140,12 @@ class _UnrolledTracks:
     def _renew_contexts(self, features: Features, output: SmallDecoderOutput) -> None:
         """Renew the contexts of visible points; nothing is learnt from what surrounds them."""
         xy, visibility = self._network.position_and_visibility(output)
-        seen = visibility >= context_renewal.LEAST_VISIBILITY
-        share = self._network.config.context_renewal * seen.view(-1, 1, 1, 1)
+        config = self._network.config
+        seen = visibility >= config.tuning.renewal_visibility
+        share = config.context_renewal * seen.view(-1, 1, 1, 1)
         with torch.no_grad():
             _, around, _ = self._network.init_queries(features, xy)
-        self._context = context_renewal.renewed(self._context, self._query_context, around, share)
+        self._context = context_renewal.renewed(self._context, self._query_context, around, share, config.tuning)
 
 
 def _encode(network: SmallNetwork, images: Tensor, *, bfloat16: bool) -> list[Tensor]:
