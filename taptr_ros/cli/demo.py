@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.cli.live_run import live_run
 
     source = _source_parameters(arguments)
-    out = arguments.out or _free_folder()
+    out = arguments.out or free_folder()
     check_outputs([out], [arguments.source, arguments.model], overwrite=False)
     out.mkdir()
     bag = out / "bag"
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"Look at {overlay} and {bag}.")
 
 
-def _free_folder() -> Path:
+def free_folder() -> Path:
     """Return a folder for the results that does not exist yet: nothing of an earlier run is lost."""
     names = itertools.chain(["taptr_demo"], (f"taptr_demo_{number}" for number in itertools.count(2)))
     return next(folder for folder in map(Path, names) if not folder.exists())
