@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidImageError
+from taptr_ros.messages import cv_bridge_images
 
 Data = Any
 """Bytes of a message: `bytes`, `array.array` (rclpy) or a uint8 array (rosbags)."""
@@ -79,6 +80,15 @@ _LAYOUTS: dict[str, _Layout] = {
     "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, block=(2, 2)),
 }
 
+MOST_PIXELS = 1 << 26
+"""Pixels of a compressed image above which it is not decoded: a few bytes can announce gigabytes."""
+
+LONGEST_HEADER = 1 << 20
+"""Bytes at the start of a file in which its size is looked for."""
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""JPEG's markers of the segment with the size."""
+
 ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 """The encodings that `image_to_rgb` reads, as sensor_msgs names them."""
 
@@ -86,8 +96,10 @@ ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/Image as uint8 [H,W,3] RGB.
 
-    Row padding (`step`) is left out and two-byte samples are scaled to 0..255 in the message's byte order. An `rgb8`
-    image is a view of the message's data, which may be read-only; every other encoding is a new array.
+    Where cv_bridge is installed it converts, save for what it refuses or misreads: encodings without a colour meaning,
+    which count as OpenCV's, planar ones, padding that is no multiple of a pixel. An `rgb8` image needs no conversion:
+    it is a view of the message's data, which may be read-only; every other encoding is a new array. Row padding
+    (`step`) is left out and two-byte samples are scaled to 0..255 in the message's byte order.
 
     Raises `InvalidImageError`, naming the field, if the encoding is unknown or the sizes contradict each other.
     """
@@ -95,6 +107,11 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     if layout is None:
         raise InvalidImageError(f"The image's encoding is {message.encoding!r}; publish one of {', '.join(ENCODINGS)}.")
     samples: NDArray[Any] = _samples(message, layout)
+    is_converted = layout.conversion is not None or layout.sample_bytes > 1
+    if is_converted and message.step % (layout.samples * layout.sample_bytes) == 0:
+        image = cv_bridge_images.converted(message)
+        if image is not None:
+            return image
     if layout.sample_bytes == 2:
         # The same scale as cv_bridge: full range to full range.
         samples = cv2.convertScaleAbs(samples, alpha=255.0 / 65535.0)
@@ -106,16 +123,40 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
 def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV decodes) as uint8 [H,W,3] RGB.
 
-    Raises `InvalidImageError` if the data cannot be decoded.
+    Raises `InvalidImageError` if the data cannot be decoded or announces more than `MOST_PIXELS`.
     """
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    width, height = _announced_size(data[:LONGEST_HEADER].tobytes())
+    if width * height > MOST_PIXELS:
+        raise InvalidImageError(
+            f"The compressed image announces {width}x{height} pixels, more than {MOST_PIXELS}; publish smaller images."
+        )
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:
+        image = None
     if image is None:
         raise InvalidImageError(
             f"The compressed image's data ({data.size} bytes, format {message.format!r}) cannot be decoded; "
             "publish complete JPEG or PNG images."
         )
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _announced_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height in the header of a PNG or JPEG file; 0 for any other."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    place = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _START_OF_FRAME:
+            return int.from_bytes(data[place + 7 : place + 9], "big"), int.from_bytes(
+                data[place + 5 : place + 7], "big"
+            )
+        # Every segment before the frame's says how long it is; 0xFF may also fill up.
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return 0, 0
 
 
 def _samples(message: ImageMessage, layout: _Layout) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -39,6 +40,13 @@ POLLING_PERIOD = 0.5
 NodeT = TypeVar("NodeT", bound=Node)
 
 
+class _RosLog(logging.Handler):
+    """Hands what rooms without ROS log to ROS's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_logger("taptr_ros").warning(record.getMessage())
+
+
 def run(
     make: Callable[[], NodeT | Sequence[NodeT]],
     start: Callable[[NodeT], None] | None = None,
@@ -55,6 +63,8 @@ def run(
     rclpy.init(args=None if arguments is None else [*arguments])
     ended = threading.Event()
     threading.Thread(target=_end_in_time, args=(ended,), name="end", daemon=True).start()
+    handler = _RosLog()
+    logging.getLogger("taptr_ros").addHandler(handler)
     nodes: list[NodeT] = []
     try:
         made = make()
@@ -80,6 +90,7 @@ def run(
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        logging.getLogger("taptr_ros").removeHandler(handler)
         ended.set()
     return 0
 
