@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
     stream = TrackStream(tracker)
     results: list[Tracks] = []
+    read = 0
     started = time.perf_counter()
     failure = None
     try:
@@ -95,6 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
                 if starting is not None:
                     tracker.add(starting.xy, starting.ids)
                 step = stream.step(frame.image, frame.stamp)
+                read += 1
                 for notice in step.notices:
                     print(f"taptr: {notice}", file=sys.stderr)
                 if step.tracks is None:
@@ -108,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     if results:
         TracksFile.collect(queries.ids, results).save(arguments.out)
-        _report_missing(source, queries, len(results))
+        _report_missing(source, queries, read)
     if failure is not None:
         raise failure
     if not arguments.quiet:
