@@ -310,9 +310,10 @@ class PointTracker:
         """
         due: dict[Query, Frame | None] = {}
         refused: list[RefusedPoint] = []
-        for query in self._waiting:
+        places = np.array([query.xy for query in self._waiting], np.float64).reshape(-1, 2)
+        for query, is_outside in zip(self._waiting, outside(places, coordinates).tolist(), strict=True):
             error: TaptrError | None = None
-            if outside(np.array([query.xy]), coordinates).any():
+            if is_outside:
                 error = outside_error(*query.xy, coordinates)
             elif query.stamp is None:
                 due[query] = None
