@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taptr_ros.nodes.configs import NodeConfig, RecorderConfig, VideoSourceConfig
+from taptr_ros.nodes.configs import GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig
 from taptr_ros.nodes.parameters import parameters_of
 from taptr_ros.settings import Setting
 from taptr_ros.tracking import TrackerConfig
@@ -21,10 +21,11 @@ NODES: dict[str, tuple[type, ...]] = {
     "tracker": (NodeConfig, TrackerConfig),
     "video_source": (VideoSourceConfig,),
     "recorder": (RecorderConfig,),
+    "grid": (GridConfig,),
 }
 """The dataclasses with the parameters of each node."""
 
-PLACES = {"README.md": ["tracker"], "docs/ros.md": ["video_source", "recorder"]}
+PLACES = {"README.md": ["tracker"], "docs/ros.md": ["video_source", "recorder", "grid"]}
 """The nodes whose tables each document has."""
 
 

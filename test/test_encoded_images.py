@@ -58,7 +58,7 @@ def test_fill_bytes_and_long_segments_of_a_jpeg_are_passed() -> None:
 
 
 @pytest.mark.parametrize("make", [png_claiming, jpeg_claiming])
-@pytest.mark.parametrize(("width", "height"), [(36864, 36864), (65500, 65500), (16384, 8193)])
+@pytest.mark.parametrize(("width", "height"), [(36864, 36864), (65500, 65500), (8192, 8193)])
 def test_a_claimed_size_above_the_limit_is_refused(make, width: int, height: int) -> None:
     with pytest.raises(
         InvalidImageError, match=f"claims to have {width}x{height} pixels, more than {MAX_IMAGE_PIXELS}"

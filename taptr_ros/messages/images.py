@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidImageError
+from taptr_ros.messages import cv_bridge_images
 from taptr_ros.messages.encoded import decode_image
 
 Data = Any
@@ -87,8 +88,10 @@ ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/Image as uint8 [H,W,3] RGB.
 
-    Row padding (`step`) is left out and two-byte samples are scaled to 0..255 in the message's byte order. An `rgb8`
-    image is a view of the message's data, which may be read-only; every other encoding is a new array.
+    Where cv_bridge is installed it converts, save for what it refuses or misreads: encodings without a colour meaning,
+    which count as OpenCV's, planar ones, padding that is no multiple of a pixel. An `rgb8` image needs no conversion:
+    it is a view of the message's data, which may be read-only; every other encoding is a new array. Row padding
+    (`step`) is left out and two-byte samples are scaled to 0..255 in the message's byte order.
 
     Raises `InvalidImageError`, naming the field, if the encoding is unknown or the sizes contradict each other.
     """
@@ -96,6 +99,11 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     if layout is None:
         raise InvalidImageError(f"The image's encoding is {message.encoding!r}; publish one of {', '.join(ENCODINGS)}.")
     samples: NDArray[Any] = _samples(message, layout)
+    is_converted = layout.conversion is not None or layout.sample_bytes > 1
+    if is_converted and message.step % (layout.samples * layout.sample_bytes) == 0:
+        image = cv_bridge_images.converted(message)
+        if image is not None:
+            return image
     if layout.sample_bytes == 2:
         # The same scale as cv_bridge: full range to full range.
         samples = cv2.convertScaleAbs(samples, alpha=255.0 / 65535.0)
@@ -107,7 +115,7 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
 def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV decodes) as uint8 [H,W,3] RGB.
 
-    Raises `InvalidImageError` if the data cannot be decoded.
+    Raises `InvalidImageError` if the data cannot be decoded, or claims to be an image of too many pixels.
     """
     data = np.frombuffer(message.data, np.uint8)
     return decode_image(

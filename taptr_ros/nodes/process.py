@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -42,6 +43,13 @@ POLLING_PERIOD = 0.5
 NodeT = TypeVar("NodeT", bound=Node)
 
 
+class _RosLog(logging.Handler):
+    """Hands what rooms without ROS log to ROS's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_logger("taptr_ros").warning(record.getMessage())
+
+
 def run(
     make: Callable[[], NodeT | Sequence[NodeT]],
     start: Callable[[NodeT], None] | None = None,
@@ -59,6 +67,8 @@ def run(
         rclpy.init(args=None if arguments is None else [*arguments])
     ended = threading.Event()
     threading.Thread(target=_end_in_time, args=(ended,), name="end", daemon=True).start()
+    handler = _RosLog()
+    logging.getLogger("taptr_ros").addHandler(handler)
     nodes: list[NodeT] = []
     try:
         made = make()
@@ -84,6 +94,7 @@ def run(
         for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        logging.getLogger("taptr_ros").removeHandler(handler)
         ended.set()
     return 0
 

@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 
 from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.errors import InvalidConfigError, TaptrError
+from taptr_ros.messages.cv_bridge_images import cv_bridge
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import point_cloud, rgb_image
 from taptr_ros.messages.stamps import nanoseconds
@@ -131,6 +132,7 @@ class TrackerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         self._config = config = read_config(self, NodeConfig, {})
+        cv_bridge()  # is tried now, so that no image has to wait for it
         # Trackers in one process share a model.
         backend = shared_backend(
             config.model,

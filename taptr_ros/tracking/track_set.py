@@ -80,6 +80,7 @@ class TrackSet:
     def clear(self) -> None:
         """Remove everything."""
         self._table.clear()
+        self._arrays.free(0)
 
     def adopt(self, other: TrackSet) -> None:
         """Take over the tracks of another set, and their local support points, as they are; `other` is emptied."""
@@ -235,3 +236,4 @@ class TrackSet:
     def _remove_rows(self, chosen: NDArray[np.bool_]) -> None:
         for row, source_row in self._table.remove(np.flatnonzero(chosen)):
             self._arrays.copy_row(row, self._arrays, source_row)
+        self._arrays.free(self._table.size)

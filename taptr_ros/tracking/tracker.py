@@ -49,7 +49,8 @@ class PointTracker:
         self._backend = backend
         self._config = config = config or TrackerConfig()
         self._live = TrackSet(backend, config, config.memory_slots)
-        self._catching_up: TrackSet | None = None
+        # No more frames can be remembered than the history holds.
+        self._catching_up = TrackSet(backend, config, min(config.memory_slots, config.history_frames))
         self._waiting: list[Query] = []
         self._ids = IdAllocator()
         self._added = 0
@@ -182,8 +183,7 @@ class PointTracker:
                 )
         self._config = config
         self._live.reconfigure(config)
-        if self._catching_up is not None:
-            self._catching_up.reconfigure(config)
+        self._catching_up.reconfigure(config)
         self._scene_cuts.reconfigure(config.scene_cut_threshold)
         self._history.reconfigure(config.history_seconds, config.stamp_tolerance)
 
@@ -310,9 +310,10 @@ class PointTracker:
         """
         due: dict[Query, Frame | None] = {}
         refused: list[RefusedPoint] = []
-        for query in self._waiting:
+        places = np.array([query.xy for query in self._waiting], np.float64).reshape(-1, 2)
+        for query, is_outside in zip(self._waiting, outside(places, coordinates).tolist(), strict=True):
             error: TaptrError | None = None
-            if outside(np.array([query.xy]), coordinates).any():
+            if is_outside:
                 error = outside_error(*query.xy, coordinates)
             elif query.stamp is None:
                 due[query] = None
@@ -337,10 +338,6 @@ class PointTracker:
             self._live.start(start, _new_tracks(queries, start))
             return
         # Apart from all others, which have passed these frames already.
-        if self._catching_up is None:
-            # No more frames can be remembered than the history holds.
-            slots = min(self._config.memory_slots, self._config.history_frames)
-            self._catching_up = TrackSet(self._backend, self._config, slots)
         self._catching_up.clear()
         for frame, previous_features in self._history.since(start):
             starting = _new_tracks(queries if frame is start else [], frame)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import os
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidImageError
+from taptr_ros.messages import cv_bridge_images
 from taptr_ros.messages.images import ENCODINGS, compressed_image_to_rgb, image_to_rgb
 
 
@@ -174,3 +178,65 @@ def test_compressed_images_are_decoded() -> None:
 def test_rubbish_in_a_compressed_image_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImageError, match=rf"format 'jpeg' .*\({len(data)} bytes\).*publish complete JPEG"):
         compressed_image_to_rgb(CompressedImage("jpeg", data))
+
+
+def test_a_compressed_image_that_announces_too_much_is_refused() -> None:
+    def png(width: int, height: int) -> bytes:
+        return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(41)
+
+    jpeg = bytearray(cv2.imencode(".jpg", picture())[1].tobytes())
+    # The frame's segment begins with its marker, its length and 8 bits per sample.
+    size = jpeg.index(b"\xff\xc0\x00\x11\x08") + 5
+    jpeg[size : size + 4] = b"\xff\xff\xff\xff"
+    for data in (png(40_000, 40_000), png(2**31, 2**31), bytes(jpeg)):
+        with pytest.raises(InvalidImageError, match="claims to have"):
+            compressed_image_to_rgb(CompressedImage("png", data))
+    # OpenCV raises for some of what it cannot decode.
+    with pytest.raises(InvalidImageError, match="cannot be decoded"):
+        compressed_image_to_rgb(CompressedImage("png", png(0, 7)))
+
+
+BRIDGES = {
+    "works": """
+class CvBridge:
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        import numpy as np
+        if message.encoding == "mono8":
+            raise RuntimeError("not this one")
+        pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)[..., ::-1].copy()
+        pixels[0, 0] += CALLS
+        return pixels
+CALLS = 0
+""",
+    "cannot be imported": "raise ImportError('numpy.core.multiarray failed to import')",
+    "crashes": "class CvBridge:\n    def imgmsg_to_cv2(self, *_):\n        import os\n        os.abort()",
+}
+
+
+@pytest.mark.parametrize("kind", BRIDGES)
+def test_cv_bridge_converts_where_it_works_and_never_ends_the_process(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "cv_bridge.py").write_text(BRIDGES[kind])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+    cv_bridge_images.cv_bridge.cache_clear()
+    try:
+        image = picture()
+        sent = message(image[..., ::-1], "bgr8")
+        np.testing.assert_array_equal(image_to_rgb(sent), image)
+        if kind == "works":
+            sys.modules["cv_bridge"].CALLS = 1
+            assert (image_to_rgb(sent) != image).any(), "it was not asked"
+        grey = picture()[..., 0].copy()
+        for _ in range(2):
+            np.testing.assert_array_equal(image_to_rgb(message(grey, "mono8"))[..., 1], grey)
+        # A row of 32 pixels and 4 bytes, which it would misread.
+        np.testing.assert_array_equal(image_to_rgb(message(image[..., ::-1], "bgr8", padding=4)), image)
+        assert len([record for record in caplog.records if "cv_bridge does not work" in record.message]) == (
+            kind != "works"
+        )
+    finally:
+        sys.modules.pop("cv_bridge", None)
+        cv_bridge_images.cv_bridge.cache_clear()
