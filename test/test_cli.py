@@ -319,17 +319,27 @@ def test_eval_options_reach_the_evaluation(media, tmp_path, options) -> None:
 
 def test_bench_writes_its_list_and_prints_a_table_with_the_peak(tmp_path, capfd) -> None:
     out = tmp_path / "bench.json"
-    settings = ["--points", "1,4", "--memory", "1,3", "--sizes", "48x64", "--seconds", "0.01", "--threads", "1"]
-    assert main(["bench", *LUCAS_KANADE, *settings, "--json", str(out)]) == 0
+    settings = ["--points", "1,4", "--memory", "1,3", "--sizes", "48x64", "--images", "60x90", "--seconds", "0.01"]
+    assert main(["bench", *LUCAS_KANADE, *settings, "--threads", "1", "--json", str(out)]) == 0
     entries = json.loads(out.read_text())
     assert [entry["stage"] for entry in entries] == ["encode", *["init"] * 2, *["decode"] * 4, *["frame"] * 4]
-    keys = ["stage", "model", "backend", "threads", "height", "width", "points", "memory", "median_s", "cpu_s"]
+    keys = ["stage", "model", "backend", "threads", "height", "width", "image_height", "image_width"]
+    keys += ["points", "memory", "median_s", "cpu_s"]
     assert all(list(entry) == keys for entry in entries)
     assert all((entry["threads"], entry["height"], entry["width"]) == (1, 48, 64) for entry in entries)
     printed = capfd.readouterr().out
     assert "lucas_kanade" in printed
     assert printed.count("48x64") == len(entries)
     assert "matmul peak" in printed
+
+
+def test_bench_times_the_shipped_model_at_its_own_size(tmp_path) -> None:
+    out = tmp_path / "bench.json"
+    settings = ["--points", "4", "--memory", "1", "--seconds", "0.01", "--images", "48x64"]
+    assert main(["bench", *settings, "--json", str(out)]) == 0
+    entries = json.loads(out.read_text())
+    assert [entry["stage"] for entry in entries] == ["encode", "init", "decode", "frame"]
+    assert {(entry["height"], entry["width"]) for entry in entries} == {(256, 256)}
 
 
 def write_checkpoint(path: Path) -> None:

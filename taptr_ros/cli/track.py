@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     inputs = (arguments.source, arguments.points, arguments.model)
-    is_tracks = is_npz_with(*(field.name for field in dataclasses.fields(TracksFile)))
+    is_tracks = is_npz_with("xy", "visibility", "ids", "stamps")
     check_outputs(
         [arguments.out, arguments.overlay],
         inputs,
