@@ -1,16 +1,21 @@
 """Start the tracker: `ros2 launch taptr_ros tracker.launch.py image:=/camera/image_raw`.
 
-Arguments can add a source of images, in place of a camera, and a recorder.
+Arguments can add a source of images, in place of a camera, points to start with, and a recorder. The launch ends when
+the tracker ends, or when one of the others fails.
 """
 
+from functools import partial
+
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE
+TRUTH = ["", "true", "false"]
 
 ARGUMENTS = [
     DeclareLaunchArgument("image", default_value="image", description="Topic of the camera's images."),
@@ -28,20 +33,38 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "backend",
         default_value="",
-        description="auto, torch, onnxruntime or opencv; empty: as the parameter file says.",
+        choices=["", "auto", "torch", "onnxruntime", "opencv"],
+        description="What runs the model; empty: as the parameter file says.",
+    ),
+    DeclareLaunchArgument(
+        "device",
+        default_value="",
+        description="Where the model runs: cpu, cuda, cuda:INDEX or tensorrt; empty: as the parameter file says.",
     ),
     DeclareLaunchArgument(
         "autostart",
         default_value="",
-        description="true or false: whether the tracker configures and activates itself; empty: as the parameter file "
-        "says.",
+        choices=TRUTH,
+        description="Whether the tracker configures and activates itself; empty: as the parameter file says.",
     ),
     DeclareLaunchArgument(
         "compressed",
         default_value="",
-        description="true or false: whether images are CompressedImage; empty: as the parameter file says.",
+        choices=TRUTH,
+        description="Whether images are CompressedImage; empty: as the parameter file says.",
+    ),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="",
+        choices=TRUTH,
+        description="Whether the nodes take the time from /clock; the source of images keeps its own.",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes and their topics."),
+    DeclareLaunchArgument(
+        "grid",
+        default_value="",
+        description="N: track NxN points from the first image on, and anew when few of them are located; empty: none.",
+    ),
     DeclareLaunchArgument(
         "source",
         default_value="",
@@ -53,41 +76,63 @@ ARGUMENTS = [
         description="rosbag2 whose images to publish, with their own stamps; empty: none.",
     ),
     DeclareLaunchArgument(
+        "image_topic",
+        default_value="",
+        description="Topic of the images in the bag; empty if it has only one.",
+    ),
+    DeclareLaunchArgument(
+        "rate",
+        default_value="",
+        description="Images per second of the source or the bag; empty: as they say.",
+    ),
+    DeclareLaunchArgument(
+        "loop",
+        default_value="",
+        choices=TRUTH,
+        description="Whether the source or the bag begins again at its end.",
+    ),
+    DeclareLaunchArgument(
         "record",
         default_value="",
         description="Folder of a new rosbag2 in which to record images and tracks; empty: none.",
     ),
 ]
 
+KINDS = {
+    "model": str,
+    "backend": str,
+    "device": str,
+    "autostart": bool,
+    "compressed": bool,
+    "use_sim_time": bool,
+    "grid": int,
+    "image_topic": str,
+    "rate": float,
+    "loop": bool,
+}
+"""Arguments that are parameters of a node, and the types of these."""
 
-def nodes(context: LaunchContext) -> list[Node]:
+
+def nodes(context: LaunchContext) -> list[object]:
     """Return the tracker and, beside it, only what was asked for."""
-    given = {name: value for name in ("source", "bag", "record") if (value := _value(context, name))}
+    given = {name: value for name in ("source", "bag", "record", "grid") if (value := _value(context, name))}
     if "source" in given and "bag" in given:
         raise RuntimeError("Both source and bag are given, but images can come from one only; leave one out.")
-    started = [_tracker(context)]
+    clock = _parameters(context, "use_sim_time")
+    # Arguments that are not empty override the parameter file.
+    overrides = clock | _parameters(context, "model", "backend", "device", "autostart", "compressed")
+    started = [_node("tracker", LaunchConfiguration("params_file"), *([overrides] if overrides else []))]
     if "record" in given:
-        recording = {"directory": _text(given["record"])}
-        if _value(context, "compressed"):
-            recording["compressed"] = ParameterValue(LaunchConfiguration("compressed"), value_type=bool)
-        started.append(_node("recorder", recording))
+        started.append(_node("recorder", {"directory": _text(given["record"])} | clock))
     subscribers = len(started)  # the source waits until all of them can hear it
+    if "grid" in given:
+        started.append(_node("grid", {"side": _parameters(context, "grid")["grid"]} | clock))
+    playing = {"subscribers": subscribers} | _parameters(context, "image_topic", "rate", "loop")
     if "source" in given and given["source"].isdigit():
-        started.append(_node("video_source", {"camera": int(given["source"]), "subscribers": subscribers}))
+        started.append(_node("video_source", {"camera": int(given["source"])} | playing))
     elif played := given.get("source") or given.get("bag"):
-        started.append(_node("video_source", {"source": _text(played), "subscribers": subscribers}))
-    return started
-
-
-def _tracker(context: LaunchContext) -> Node:
-    """Return the tracker. Arguments that are not empty go before the parameter file."""
-    kinds = {"model": str, "backend": str, "autostart": bool, "compressed": bool}
-    given = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
-        for name, kind in kinds.items()
-        if _value(context, name)
-    }
-    return _node("tracker", LaunchConfiguration("params_file"), *([given] if given else []))
+        started.append(_node("video_source", {"source": _text(played)} | playing))
+    return [*started, *map(_ending, started)]
 
 
 def _node(name: str, *parameters: object) -> Node:
@@ -102,6 +147,38 @@ def _node(name: str, *parameters: object) -> Node:
     )
 
 
+def _ending(node: Node) -> RegisterEventHandler:
+    """Return what ends the launch when a node ends that must not."""
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=partial(_after_exit, node.node_executable)))
+
+
+def _after_exit(name: str, event: ProcessExited, context: LaunchContext) -> list[object]:
+    """Say that a node has ended, and end the launch if it was the tracker, or if the node failed."""
+    if context.is_shutdown:
+        return []
+    if name != "tracker" and not event.returncode:
+        return [LogInfo(msg=f"{name} has ended; the others go on.")]
+    reason = f"{name} has ended with status {event.returncode}: the launch ends"
+    return [LogInfo(msg=f"{reason}."), Shutdown(reason=reason)]
+
+
+def _parameters(context: LaunchContext, *names: str) -> dict[str, object]:
+    """Return the parameters that the arguments of these names set; empty arguments set none."""
+    return {name: _typed(name, value) for name in names if (value := _value(context, name))}
+
+
+def _typed(name: str, value: str) -> object:
+    kind = KINDS[name]
+    if kind is str:
+        return _text(value)
+    if kind is bool:
+        return value == "true"
+    try:
+        return kind(value)
+    except ValueError:
+        raise RuntimeError(f"{name} is {value!r}; give a number.") from None
+
+
 def _value(context: LaunchContext, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
@@ -111,8 +188,5 @@ def _text(value: str) -> ParameterValue:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the launch: its arguments, the transport that lets images through, and the nodes."""
-    transport = EnvironmentVariable(TRANSPORT_VARIABLE, default_value=IMAGE_TRANSPORT)
-    return LaunchDescription(
-        [*ARGUMENTS, SetEnvironmentVariable(TRANSPORT_VARIABLE, transport), OpaqueFunction(function=nodes)]
-    )
+    """Describe the launch: its arguments and the nodes, which choose the transport for images themselves."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])

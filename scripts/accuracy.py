@@ -27,10 +27,10 @@ from taptr_ros.evaluation.datasets import Sequence as EvaluatedSequence
 from taptr_ros.evaluation.datasets import load_dataset, resize_frame
 from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.evaluation.metrics import METRIC_RASTER
-from taptr_ros.media.sources import open_source
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.runtime.loading import LUCAS_KANADE, TAPTR_SMALL, load_backend
+from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
 from taptr_ros.training.measure import FIRST_SEED, as_sequence
 from taptr_ros.training.scenes import Clip, SceneConfig, generate

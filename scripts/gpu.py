@@ -97,7 +97,7 @@ def main() -> None:
             results.note(f"painter {scenes.kind}", lambda scenes=scenes: check_painter(scenes, device))
         results.note("memory formats", lambda: memory_formats(config, device))
         results.note("bfloat16", lambda: check_bfloat16(config, device))
-        results.note("resume", lambda: check_resume(config, device))
+        results.note("resume", lambda: check_resume(config))
 
 
 class _Results:
@@ -127,18 +127,18 @@ def machine(device: torch.device) -> Result:
 
 def prepared(config: TrainingConfig, run: Path, first: Path | None, device: torch.device) -> TrainingConfig:
     """Return the recipe for this device, without kinds of scenes that cannot be made here."""
-    scenes = []
-    for kind in config.data.scenes:
-        try:
-            generate(dataclasses.replace(kind, frames=2), 0)
-            scenes.append(kind)
-        except TaptrError as error:
-            print(f"left out: scenes of kind {kind.kind}: {error}")
+    scenes = [kind for kind in config.data.scenes if can_be_made(kind)]
     data = dataclasses.replace(config.data, scenes=tuple(scenes), pool=config.data.pool or str(run / "pool"))
     evaluation = dataclasses.replace(config.evaluation, clips=0)
     initial = str(first) if first is not None else config.initial
     return dataclasses.replace(
-        config, data=data, evaluation=evaluation, initial=initial, device=device.type, processes=1, checkpoint_minutes=1.0
+        config,
+        data=data,
+        evaluation=evaluation,
+        initial=initial,
+        device=device.type,
+        processes=1,
+        checkpoint_minutes=1.0,
     )
 
 
@@ -157,6 +157,16 @@ def memory_formats(config: TrainingConfig, device: torch.device) -> Result:
 
         result[name] = round(_median_time(learn, device, calls=5) / frames, 3)
     return result
+
+
+def can_be_made(scenes: SceneConfig) -> bool:
+    """Return whether this machine can make scenes of this kind."""
+    try:
+        generate(dataclasses.replace(scenes, frames=2), 0)
+    except TaptrError as error:
+        print(f"left out: scenes of kind {scenes.kind}: {error}")
+        return False
+    return True
 
 
 def check_painter(scenes: SceneConfig, device: torch.device) -> Result:
@@ -214,7 +224,7 @@ def small_batches(config: TrainingConfig, device: torch.device) -> Iterator[Batc
     return Batches(small, GeneratedClips(small.data), 0, device).draw(range(4))
 
 
-def check_resume(config: TrainingConfig, device: torch.device) -> Result:
+def check_resume(config: TrainingConfig) -> Result:
     """Compare a run of four steps with one that stopped after two."""
     stage = StageConfig(steps=2, frames=4, size=64, clips=2, points=16, rate=(1e-3, 1e-3))
     scenes = tuple(dataclasses.replace(kind, frames=6) for kind in config.data.scenes[-1:])

@@ -10,20 +10,22 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taptr_ros.nodes.configs import NodeConfig, RecorderConfig, VideoSourceConfig
-from taptr_ros.nodes.parameters import Declaration, ParameterConfig, declarations
+from taptr_ros.nodes.configs import GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig
+from taptr_ros.nodes.parameters import parameters_of
+from taptr_ros.settings import Setting
 from taptr_ros.tracking import TrackerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
-NODES: dict[str, tuple[type[ParameterConfig], ...]] = {
+NODES: dict[str, tuple[type, ...]] = {
     "tracker": (NodeConfig, TrackerConfig),
     "video_source": (VideoSourceConfig,),
     "recorder": (RecorderConfig,),
+    "grid": (GridConfig,),
 }
 """The dataclasses with the parameters of each node."""
 
-PLACES = {"README.md": ["tracker"], "docs/ros.md": ["video_source", "recorder"]}
+PLACES = {"README.md": ["tracker"], "docs/ros.md": ["video_source", "recorder", "grid"]}
 """The nodes whose tables each document has."""
 
 
@@ -52,24 +54,24 @@ def update(document: Path, nodes: list[str], *, check: bool) -> bool:
 
 def table(node: str) -> str:
     """Return a node's table in Markdown."""
-    entries = declarations(*NODES[node])
-    live = any(not entry.structural for entry in entries)
+    entries = parameters_of(*NODES[node])
+    live = any(entry.live for entry in entries)
     lines = ["| parameter | default | range |" + (" live |" if live else "") + " meaning |"]
     lines.append("|---" * (5 if live else 4) + "|")
     for entry in entries:
         cells = [f"`{entry.name}`", default(entry), limits(entry)]
         if live:
-            cells.append("" if entry.structural else "yes")
+            cells.append("yes" if entry.live else "")
         lines.append(f"| {' | '.join([*cells, entry.description])} |")
     return "\n".join(lines) + "\n"
 
 
-def default(entry: Declaration) -> str:
+def default(entry: Setting) -> str:
     value = str(entry.default).lower() if isinstance(entry.default, bool) else str(entry.default)
     return f"`{value}`" if value else "empty"
 
 
-def limits(entry: Declaration) -> str:
+def limits(entry: Setting) -> str:
     if entry.choices:
         return ", ".join(f"`{choice}`" for choice in entry.choices)
     return f"{entry.limits[0]:g} to {entry.limits[1]:g}" if entry.limits else ""

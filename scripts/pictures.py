@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.media.overlay import TrackOverlay
-from taptr_ros.media.points import grid_points
+from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import load_backend
+from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking import PointTracker, TrackerConfig
 from taptr_ros.training.scenes import SceneConfig, generate
 
@@ -69,7 +69,7 @@ def write(name: str, picture: NDArray[np.uint8]) -> None:
 def tracking(backend: Backend) -> NDArray[np.uint8]:
     """Return moments of a tracked scene, side by side."""
     tracker = PointTracker(backend, TrackerConfig(capacity=GRID**2))
-    tracker.add(grid_points(GRID, SCENE.width, SCENE.height).xy)
+    tracker.add(grid_points(GRID, SCENE.width, SCENE.height))
     overlay = TrackOverlay()
     images = generate(SCENE, SEED).frames
     drawn = [overlay.draw(image, tracker.step(image, index * PERIOD)) for index, image in enumerate(images)]

@@ -7,11 +7,14 @@ frame number or state shows in the positions.
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.tuning import TAPTR_SMALL_TUNING
 from taptr_ros.runtime.backend import BackendInfo, Decoded, Features, NumpyArrays, QueryArrays, TrackArrays
 
 CELLS = 24
@@ -30,6 +33,7 @@ class ReferenceBackend:
         self_attention: bool = False,
         starting_queries_join_decoder: bool = False,
         context_renewal: float = 0.0,
+        **tuning: float,
     ) -> None:
         self._projection = np.random.default_rng(5).normal(size=(27, DEPTH)) / np.sqrt(27)
         self.calls = 0
@@ -44,6 +48,7 @@ class ReferenceBackend:
             state_dim=4,
             visible_threshold=0.5,
             context_renewal=context_renewal,
+            tuning=dataclasses.replace(TAPTR_SMALL_TUNING, **tuning),
             corner_aligned_coordinates=False,
             self_attention=self_attention,
             starting_queries_join_decoder=starting_queries_join_decoder,

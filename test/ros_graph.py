@@ -32,7 +32,7 @@ from streams import stamp, view
 from taptr_ros.msg import QueryPoint, QueryPoints, RemovePoints, TrackedPoints
 
 from taptr_ros import srv
-from taptr_ros.nodes.messages import rgb_image
+from taptr_ros.messages.ros import rgb_image
 
 TIMEOUT = 60.0
 """Seconds after which something that never comes counts as missing."""

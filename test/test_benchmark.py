@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from reference_backend import ReferenceBackend
 
-from taptr_ros.evaluation.benchmark import BenchmarkEntry, benchmark, measure_peaks, panning_images
+from taptr_ros.evaluation.benchmark import BenchmarkEntry, benchmark, measure_peaks
 from taptr_ros.runtime.backend import Backend, Decoded, Features
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
+from taptr_ros.sources.panning import panning_images
 
 POINTS, MEMORIES = (1, 3), (1, 7)
 
@@ -37,19 +38,24 @@ class ObservedBackend(ReferenceBackend):
 
 
 def run(backend: Backend, **changes: object) -> Iterator[BenchmarkEntry]:
-    options = {"threads": 2, "sizes": [(48, 64)], "points": POINTS, "memories": MEMORIES, "seconds": 1e-3, **changes}
+    options = {"threads": 2, "sizes": [(48, 64)], "images": [(60, 90)], "points": POINTS, "memories": MEMORIES}
+    options |= {"seconds": 1e-3, **changes}
     return benchmark(lambda _: backend, **options)
 
 
 def test_every_stage_is_measured_at_every_setting() -> None:
-    entries = list(run(LucasKanadeBackend(), sizes=[(48, 64), (64, 48)]))
+    cameras = [(60, 90), (120, 160)]
+    entries = list(run(LucasKanadeBackend(), sizes=[(48, 64), (64, 48)], images=cameras))
     expected = []
-    for height, width in ((48, 64), (64, 48)):
-        expected.append(("encode", height, width, 0, 0))
-        expected += [("init", height, width, points, 0) for points in POINTS]
-        for stage in ("decode", "frame"):
-            expected += [(stage, height, width, points, memory) for points in POINTS for memory in MEMORIES]
-    assert [(e.stage, e.height, e.width, e.points, e.memory) for e in entries] == expected
+    for size in ((48, 64), (64, 48)):
+        expected.append(("encode", *size, 0, 0, 0, 0))
+        expected += [("init", *size, 0, 0, points, 0) for points in POINTS]
+        expected += [("decode", *size, 0, 0, points, memory) for points in POINTS for memory in MEMORIES]
+        expected += [
+            ("frame", *size, *camera, points, memory) for camera in cameras for points in POINTS for memory in MEMORIES
+        ]
+    found = [(e.stage, e.height, e.width, e.image_height, e.image_width, e.points, e.memory) for e in entries]
+    assert found == expected
     assert {(e.model, e.backend, e.threads) for e in entries} == {("lucas_kanade", "opencv", 2)}
     assert all(entry.median_s > 0 and entry.cpu_s >= 0 for entry in entries)
 
@@ -68,7 +74,7 @@ def test_memories_are_full_of_different_contents(stage: str) -> None:
                 assert (rows, filled) == (3, 7)
                 assert different >= 3
                 assert all_updated
-    assert backend.shapes == {(48, 64, 3)}
+    assert backend.shapes == {(48, 64, 3), (60, 90, 3)}  # the stages alone, and a frame from a camera's image on
 
 
 def test_wall_and_processor_time_are_told_apart() -> None:

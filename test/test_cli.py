@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,127 @@ def test_damaged_bag_gives_the_tracks_before_the_damage_and_status_2(tmp_path, c
     np.testing.assert_allclose(tracks["xy"][:, 0], [20, 15] + np.arange(count)[:, None] * SHIFT, atol=0.5)
 
 
+@pytest.mark.parametrize("broken", [0, 3])
+def test_track_goes_on_after_a_broken_image_and_says_so(tmp_path, capfd, broken) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(FRAMES))
+    (folder / f"{broken:03d}.png").write_bytes(b"rubbish")
+    out = tmp_path / "tracks.npz"
+    assert main(["track", str(folder), "--points", "40,30", *LUCAS_KANADE, "--out", str(out)]) == 0
+    error = capfd.readouterr().err
+    assert "An image was left out." in error
+    assert f"{broken:03d}.png" in error
+    assert error.count("\n") == 1
+    tracks = load(out)
+    kept = np.array([index for index in range(FRAMES) if index != broken])
+    assert tracks["stamps"].tolist() == [round(index * 1e9 / 30) for index in kept]
+    first = max(kept[0], 0)
+    np.testing.assert_allclose(tracks["xy"][:, 0], [40, 30] + (kept - first)[:, None] * SHIFT, atol=0.3)
+
+
+def test_a_point_of_a_broken_image_starts_in_the_next_one(tmp_path) -> None:
+    folder = write_folder(tmp_path / "images", moving_scene(FRAMES))
+    (folder / "003.png").write_bytes(b"rubbish")
+    points, out = tmp_path / "points.csv", tmp_path / "tracks.npz"
+    points.write_text("x,y,frame\n40,30,0\n64,48,3\n")
+    assert main(["track", str(folder), "--points", str(points), *LUCAS_KANADE, "--out", str(out)]) == 0
+    tracks = load(out)
+    assert np.isnan(tracks["xy"][:3, 1]).all()
+    assert np.allclose(tracks["xy"][3, 1], [64, 48], atol=1e-3)  # frame 4
+
+
+def test_images_of_another_size_and_repeated_stamps_are_left_out(tmp_path, capfd) -> None:
+    scene = moving_scene(FRAMES)
+    folder = write_folder(tmp_path / "images", scene)
+    cv2.imwrite(str(folder / "003.png"), scene[3][:40, :50])
+    messages = [image_message(index, image) for index, image in enumerate(scene)]
+    messages[3].header.stamp = messages[2].header.stamp
+    bag = write_bag(tmp_path / "bag", {"/image": messages})
+    for source, name in ((folder, "003.png"), (bag, "Message 3 on /image")):
+        out = tmp_path / "tracks.npz"
+        assert main(["track", str(source), "--points", "40,30", *LUCAS_KANADE, "--out", str(out)]) == 0
+        assert name in capfd.readouterr().err
+        kept = np.array([0, 1, 2, 4, 5, 6, 7])
+        np.testing.assert_allclose(load(out)["xy"][:, 0], [40, 30] + kept[:, None] * SHIFT, atol=0.3)
+
+
+def test_points_that_look_normalised_are_tracked_with_a_word(media, tmp_path, capfd) -> None:
+    arguments = ["track", str(media / "images"), *LUCAS_KANADE, "--out", str(tmp_path / "out.npz")]
+    assert main([*arguments, "--points", "0.5,0.25;0.75,0.5"]) == 0
+    assert "as if they were shares of the image" in capfd.readouterr().err
+    assert main([*arguments, "--points", "0.5,0.25;7,5"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_of_the_overlay_keeps_the_tracks(media, tmp_path, capfd, monkeypatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("taptr_ros.drawing.overlay.OverlayVideo.write", write)
+    out = tmp_path / "tracks.npz"
+    arguments = ["track", str(media / "images"), "--grid", "2", *LUCAS_KANADE, "--out", str(out)]
+    assert main([*arguments, "--overlay", str(tmp_path / "overlay.mp4")]) == 2
+    assert "No space left on device" in capfd.readouterr().err
+    assert load(out)["xy"].shape == (1, 4, 2)
+
+
+TRACK_CLIP = ["track", "clip.avi", "--grid", "2", *LUCAS_KANADE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([*TRACK_CLIP, "--out", "clip.avi"], "clip.avi is an input"),
+        ([*TRACK_CLIP, "--out", "./images/../clip.avi"], "is an input"),
+        ([*TRACK_CLIP, "--out", "link.avi"], "is an input"),
+        ([*TRACK_CLIP, "--out", "hard.avi"], "is an input"),
+        ([*TRACK_CLIP, "--out", "t.npz", "--overlay", "clip.mp4"], "clip.mp4 exists and was not made by this command"),
+        ([*TRACK_CLIP, "--out", "other.npz"], "other.npz exists and was not made by this command"),
+        ([*TRACK_CLIP, "--out", "points.csv"], "points.csv exists and was not made by this command"),
+        (["track", "clip.mp4", *TRACK_CLIP[2:], "--out", "t.npz", "--overlay", "clip.mp4", "--overwrite"], "an input"),
+        (["track", "clip.avi", "--points", "points.csv", *LUCAS_KANADE, "--out", "points.csv"], "is an input"),
+        (["track", "images", *TRACK_CLIP[2:], "--out", "images/t.npz"], "lies inside the input images"),
+        (["track", "bag", "--image-topic", "/other", *TRACK_CLIP[2:], "--out", "bag/bag.mcap"], "inside the input bag"),
+        (["track", "bag/bag.mcap", "--image-topic", "/other", *TRACK_CLIP[2:], "--out", "bag/bag.mcap"], "is an input"),
+        ([*TRACK_CLIP, "--out", "both.mp4", "--overlay", "both.mp4"], "named for two outputs"),
+        (["replay", "bag", "--image-topic", "/other", "--grid", "2", "--out", "bag/new"], "inside the input bag"),
+        (["eval", "dataset", *LUCAS_KANADE, "--json", "dataset/result.json"], "inside the input dataset"),
+        (["eval", "dataset", *LUCAS_KANADE, "--json", "points.csv"], "was not made by this command"),
+        (["bench", *LUCAS_KANADE, "--json", "points.csv"], "was not made by this command"),
+        (["scenes", "--out", "points.csv"], "was not made by this command"),
+    ],
+)
+def test_no_input_and_nothing_of_others_is_overwritten(media, tmp_path, capfd, monkeypatch, arguments, words) -> None:
+    shutil.copytree(media, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    np.savez("other.npz", a=np.zeros(3))
+    shutil.copy("clip.avi", "clip.mp4")
+    Path("link.avi").symlink_to("clip.avi")
+    Path("hard.avi").hardlink_to("clip.avi")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert main(arguments) == 2
+    assert words in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_own_results_and_what_is_named_with_overwrite_are_replaced(media, tmp_path) -> None:
+    out, overlay = tmp_path / "tracks.npz", tmp_path / "overlay.mp4"
+    arguments = ["track", str(media / "images"), *LUCAS_KANADE, "--out", str(out), "--overlay", str(overlay)]
+    for side in (2, 3):
+        assert main([*arguments, "--grid", str(side)]) == 0
+        assert load(out)["xy"].shape[1] == side**2
+    out.write_text("mine")
+    assert main([*arguments, "--grid", "2"]) == 2
+    assert out.read_text() == "mine"
+    assert main([*arguments, "--grid", "2", "--overwrite"]) == 0
+    assert load(out)["xy"].shape[1] == 4
+
+
+def test_an_empty_file_can_be_replaced(media, tmp_path) -> None:
+    (tmp_path / "tracks.npz").touch()  # as mktemp makes it
+    arguments = ["track", str(media / "images"), "--grid", "2", *LUCAS_KANADE, "--out", str(tmp_path / "tracks.npz")]
+    assert main(arguments) == 0
+
+
 def test_eval_writes_percentages_and_prints_a_table(media, tmp_path, capfd) -> None:
     out = tmp_path / "result.json"
     assert main(["eval", str(media / "dataset"), *LUCAS_KANADE, "--json", str(out)]) == 0
@@ -197,17 +319,27 @@ def test_eval_options_reach_the_evaluation(media, tmp_path, options) -> None:
 
 def test_bench_writes_its_list_and_prints_a_table_with_the_peak(tmp_path, capfd) -> None:
     out = tmp_path / "bench.json"
-    settings = ["--points", "1,4", "--memory", "1,3", "--sizes", "48x64", "--seconds", "0.01", "--threads", "1"]
-    assert main(["bench", *LUCAS_KANADE, *settings, "--json", str(out)]) == 0
+    settings = ["--points", "1,4", "--memory", "1,3", "--sizes", "48x64", "--images", "60x90", "--seconds", "0.01"]
+    assert main(["bench", *LUCAS_KANADE, *settings, "--threads", "1", "--json", str(out)]) == 0
     entries = json.loads(out.read_text())
     assert [entry["stage"] for entry in entries] == ["encode", *["init"] * 2, *["decode"] * 4, *["frame"] * 4]
-    keys = ["stage", "model", "backend", "threads", "height", "width", "points", "memory", "median_s", "cpu_s"]
+    keys = ["stage", "model", "backend", "threads", "height", "width", "image_height", "image_width"]
+    keys += ["points", "memory", "median_s", "cpu_s"]
     assert all(list(entry) == keys for entry in entries)
     assert all((entry["threads"], entry["height"], entry["width"]) == (1, 48, 64) for entry in entries)
     printed = capfd.readouterr().out
     assert "lucas_kanade" in printed
     assert printed.count("48x64") == len(entries)
     assert "matmul peak" in printed
+
+
+def test_bench_times_the_shipped_model_at_its_own_size(tmp_path) -> None:
+    out = tmp_path / "bench.json"
+    settings = ["--points", "4", "--memory", "1", "--seconds", "0.01", "--images", "48x64"]
+    assert main(["bench", *settings, "--json", str(out)]) == 0
+    entries = json.loads(out.read_text())
+    assert [entry["stage"] for entry in entries] == ["encode", "init", "decode", "frame"]
+    assert {(entry["height"], entry["width"]) for entry in entries} == {(256, 256)}
 
 
 def write_checkpoint(path: Path) -> None:
@@ -387,6 +519,49 @@ def test_process_ends_with_130_on_an_interrupt(tmp_path) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (130, "taptr: interrupted.\n")
+    tracks = load(tmp_path / "out.npz")
+    assert 0 < len(tracks["xy"]) < 20_000
+    assert np.isfinite(tracks["xy"]).any()
+    written = int(cv2.VideoCapture(str(overlay)).get(cv2.CAP_PROP_FRAME_COUNT))
+    assert written == len(tracks["xy"])
+
+
+def test_help_imports_nothing_that_takes_time() -> None:
+    program = (
+        "import sys; from taptr_ros.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'cv2', 'onnx', 'onnxruntime', 'numpy', 'rclpy') if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["track", "replay", "eval", "bench", "demo"])
+def test_no_command_imports_the_training_of_another(command) -> None:
+    program = (
+        "import sys; from taptr_ros.cli import main\n"
+        "try: main([sys.argv[1], '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in sys.modules if name.startswith(('taptr_ros.training', 'torch', 'onnx.'))])"
+    )
+    run = [sys.executable, "-c", program, command]
+    ended = subprocess.run(run, capture_output=True, text=True, env=environment(), check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_opencv_that_cannot_be_imported_gets_one_sentence(tmp_path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    run = [sys.executable, "-m", "taptr_ros"]
+    settings = environment() | {"PYTHONPATH": path}
+    ended = subprocess.run([*run, *TRACK_CLIP], capture_output=True, text=True, env=settings, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("taptr: OpenCV cannot be imported (libGL.so.1")
+    assert ended.stderr.count("\n") == 1
+    assert subprocess.run([*run, "--help"], capture_output=True, env=settings, check=False).returncode == 0
 
 
 def test_lucas_kanade_runs_without_torch(media, tmp_path) -> None:

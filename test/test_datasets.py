@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.evaluation.datasets import ArrayUnpickler, Sequence, load_dataset, resize_frame, sample_queries
+from taptr_ros.evaluation.array_pickle import ArrayUnpickler
+from taptr_ros.evaluation.datasets import Sequence, load_dataset, resize_frame, sample_queries
 
 FRAMES, HEIGHT, WIDTH = 7, 24, 32
 
@@ -331,7 +332,7 @@ def test_an_npz_file_with_unusable_arrays_is_refused(tmp_path: Path, changes: di
         ({"goat": 3}, "dict with video, points and occluded"),
         ({"goat": {**tapvid_example(), "video": video()[..., 0]}}, "video must be"),
         ({"goat": {**tapvid_example(), "video": []}}, "video must be"),
-        ({"goat": {**tapvid_example(), "video": [b"no JPEG"] * FRAMES}}, "frame 0 is no readable JPEG"),
+        ({"goat": {**tapvid_example(), "video": [b"no JPEG"] * FRAMES}}, r"frame 0 \(7 bytes\) cannot be decoded"),
         ({"goat": {**tapvid_example(), "points": "many"}}, "points must be"),
         ({"goat": {**tapvid_example(), "video": video()[:3]}}, "3 frames but tracks of 7"),
     ],

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
-from taptr_ros.model import global_matching
-from taptr_ros.model.global_matching import candidate_places, match_globally
+from taptr_ros.model.tuning import TAPTR_SMALL_TUNING
+from taptr_ros.tracking import global_matching
+from taptr_ros.tracking.global_matching import candidate_places, match_globally
 
 SIDE, DEPTH = 12, 8
 LEAST = 0.6
@@ -19,6 +22,7 @@ class Frame:
     def __init__(self, seed: int = 0) -> None:
         self.features = np.random.default_rng(seed).normal(size=(SIDE, SIDE, DEPTH)).astype(np.float32) + 5.0
         self.sampled = 0
+        self.tuning = TAPTR_SMALL_TUNING
 
     def contexts(self, xy):
         """Return the contexts [n,3,3,DEPTH] at unit coordinates [n,2]; the border goes on outwards."""
@@ -35,7 +39,7 @@ class Frame:
     def match(self, query_context, present=None):
         if present is None:
             present = np.full((len(query_context), 2), np.nan, np.float32)
-        return match_globally(query_context, self.contexts, SIDE, present, LEAST)
+        return match_globally(query_context, self.contexts, SIDE, present, LEAST, self.tuning)
 
 
 @pytest.fixture
@@ -107,12 +111,12 @@ def test_only_promising_peaks_are_looked_at_closely(frame):
     assert SIDE**2 < frame.sampled <= SIDE**2 + 3 * 9
 
 
-def test_close_looks_are_limited_and_go_to_every_points_best_peak_first(frame, monkeypatch):
+def test_close_looks_are_limited_and_go_to_every_points_best_peak_first(frame):
     between = (candidate_places(SIDE)[40:46] + 0.5 / SIDE).astype(np.float32)
     queries = frame.contexts(between)
     limits = {}
     for limit in (0, len(queries), 1000):
-        monkeypatch.setattr(global_matching, "CLOSE_LOOKS", limit)
+        frame.tuning = dataclasses.replace(TAPTR_SMALL_TUNING, match_close_looks=limit)
         frame.sampled = 0
         limits[limit] = frame.match(queries)
         assert frame.sampled <= SIDE**2 + 9 * limit
@@ -140,27 +144,21 @@ def test_places_at_the_border_are_found(frame):
     np.testing.assert_allclose(found, [[0.5, 5 / 6], [SIDE - 0.5, 5 / 6]], atol=1e-3)
 
 
-def test_one_thread_of_linear_algebra_is_used(monkeypatch, frame):
-    """More of them would go on spinning after a product. What was set before is set again."""
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(1, 1, 1), (17, 576, 1440), (40, 100, 99)])
+def test_products_in_blocks_are_those_of_the_whole(rows, columns, depth):
+    rng = np.random.default_rng(0)
+    left, right = (rng.normal(size=(count, depth)).astype(np.float32) for count in (rows, columns))
+    np.testing.assert_allclose(global_matching._products(left, right), left @ right.T, atol=2e-4)
 
-    def threads():
-        return [library["num_threads"] for library in numpys.info() if library["user_api"] == "blas"]
 
-    # Other libraries bring their own, which may be loaded later.
-    numpys = global_matching._LINEAR_ALGEBRA
-
-    inside = []
-
-    class Observed(np.ndarray):
-        def __matmul__(self, other):
-            inside.extend(threads())
-            return np.asarray(self) @ np.asarray(other)
-
-    unit_vectors = global_matching._unit_vectors
-    monkeypatch.setattr(global_matching, "_unit_vectors", lambda vectors: unit_vectors(vectors).view(Observed))
-    with threadpool_limits(2, user_api="blas"):
-        before = threads()
-        frame.match(frame.contexts(candidate_places(SIDE)[:2]))
-        assert threads() == before
-    assert set(inside) == {1}
-    assert 2 in before
+def test_a_search_wakes_no_other_thread_of_linear_algebra():
+    """More threads would go on spinning after a product, which shows in the processor time of this process."""
+    rng = np.random.default_rng(0)
+    queries, candidates = (rng.normal(size=(count, 1440)).astype(np.float32) for count in (256, 576))
+    global_matching._products(queries, candidates)
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(10):
+        global_matching._products(queries, candidates)
+        time.sleep(0.02)
+    slept = 10 * 0.02
+    assert time.process_time() - processor < time.perf_counter() - wall - slept / 2

@@ -1,12 +1,13 @@
-"""The launch file: that it agrees with the package, and, where `launch` is installed, what it starts."""
+"""The launch file, run with stand-ins for `launch`, which is not on PyPI, and with `launch` where it is installed."""
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,79 +15,40 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
 ARGUMENTS = {
-    "image",
-    "params_file",
-    "model",
-    "backend",
-    "autostart",
-    "compressed",
-    "namespace",
-    "source",
-    "bag",
-    "record",
+    *("image", "params_file", "model", "backend", "device", "autostart", "compressed", "use_sim_time", "namespace"),
+    *("grid", "source", "bag", "image_topic", "rate", "loop", "record"),
 }
 
 if not LAUNCH_FILE.exists():
     pytest.skip("not in the source tree", allow_module_level=True)
 
 
-def calls(name: str) -> list[ast.Call]:
-    """All calls of a function in the launch file."""
-    nodes = ast.walk(ast.parse(LAUNCH_FILE.read_text()))
-    return [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == name]
+class Recorded:
+    """Stands in for a class of `launch`: keeps what it was made of."""
+
+    def __init__(self, *values: Any, **keywords: Any) -> None:
+        self.values, self.keywords = values, keywords
+        self.node_executable = keywords.get("executable")
+
+    def perform(self, context: Any) -> str:
+        return str(context.launch_configurations[self.values[0]])
 
 
-def text(node: ast.expr) -> str:
-    value = ast.literal_eval(node)
-    assert isinstance(value, str)
-    return value
+STANDS_IN_FOR = {
+    "launch": ["LaunchContext", "LaunchDescription"],
+    "launch.actions": ["DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "RegisterEventHandler", "Shutdown"],
+    "launch.event_handlers": ["OnProcessExit"],
+    "launch.events": [],
+    "launch.events.process": ["ProcessExited"],
+    "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
+    "launch_ros": [],
+    "launch_ros.actions": ["Node"],
+    "launch_ros.parameter_descriptions": ["ParameterValue"],
+    "launch_ros.substitutions": ["FindPackageShare"],
+}
 
 
-def parameter_kinds() -> dict[str, str]:
-    """The arguments that the launch file hands on as parameters, and the names of their types."""
-    (kinds,) = re.findall(r"kinds = (\{.*\})", LAUNCH_FILE.read_text())
-    node = ast.parse(kinds, mode="eval").body
-    assert isinstance(node, ast.Dict)
-    return {text(key): ast.unparse(value) for key, value in zip(node.keys, node.values, strict=True) if key}
-
-
-def test_every_argument_is_declared_and_described() -> None:
-    declared = {text(call.args[0]): call for call in calls("DeclareLaunchArgument")}
-    assert set(declared) == ARGUMENTS
-    for call in declared.values():
-        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-        assert set(keywords) == {"default_value", "description"}
-        assert text(keywords["description"]).endswith(".")
-
-
-def test_every_argument_is_used() -> None:
-    functions = [node for node in ast.parse(LAUNCH_FILE.read_text()).body if isinstance(node, ast.FunctionDef)]
-    nodes = [node for function in functions for node in ast.walk(function)]
-    assert {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)} >= ARGUMENTS
-
-
-def test_arguments_that_are_parameters_have_their_type() -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from taptr_ros.nodes.configs import NodeConfig
-    from taptr_ros.nodes.parameters import declarations
-
-    types = {entry.name: type(entry.default).__name__ for entry in declarations(NodeConfig)}
-    kinds = parameter_kinds()
-    assert kinds == {name: types[name] for name in kinds}
-
-
-@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder"])
-def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
-    assert f'"{executable}"' in LAUNCH_FILE.read_text()
-    build = (ROOT / "CMakeLists.txt").read_text()
-    (module,) = re.findall(rf"^install_executable\({executable} ([\w.]+)\)$", build, flags=re.MULTILINE)
-    assert (ROOT / "taptr_ros" / f"{module.replace('.', '/')}.py").exists()
-    assert f'taptr_{executable} = "taptr_ros.{module}:main"' in (ROOT / "pyproject.toml").read_text()
-
-
-@pytest.fixture
-def launch_file() -> ModuleType:
-    pytest.importorskip("launch_ros", reason="launch and launch_ros are not installed: they are not on PyPI")
+def load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("tracker_launch", LAUNCH_FILE)
     assert spec is not None
     assert spec.loader is not None
@@ -95,49 +57,192 @@ def launch_file() -> ModuleType:
     return module
 
 
-def started(launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch, **arguments: str) -> tuple[list[str], Any]:
-    """The executables that the launch file starts with these arguments, and the context of the launch."""
-    from launch import LaunchContext
-    from launch_ros.actions import Node
-
-    # Set first, so that what the launch file puts there goes with the test.
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "")
-    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS")
-    context = LaunchContext()
-    context.launch_configurations.update(arguments)
-    executables: list[str] = []
-    pending = list(launch_file.generate_launch_description().entities)
-    while pending:
-        entity = pending.pop(0)
-        if isinstance(entity, Node):
-            executables.append(entity.node_executable)
-        else:
-            pending += entity.visit(context) or []
-    return executables, context
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The launch file over the stand-ins."""
+    for name, classes in STANDS_IN_FOR.items():
+        module = ModuleType(name)
+        for each in classes:
+            setattr(module, each, type(each, (Recorded,), {}))
+        monkeypatch.setitem(sys.modules, name, module)
+    return load()
 
 
-def test_starts_the_tracker_and_nothing_else(launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    executables, context = started(launch_file, monkeypatch)
-    assert executables == ["tracker"]
-    assert context.environment["FASTDDS_BUILTIN_TRANSPORTS"]
-    assert set(ARGUMENTS) <= set(context.launch_configurations)
+def context(launch_file: ModuleType, **given: str) -> Any:
+    """A launch context with these arguments, and the defaults of all others."""
+    defaults = {argument.values[0]: argument.keywords["default_value"] for argument in launch_file.ARGUMENTS}
+    assert given.keys() <= defaults.keys()
+    return SimpleNamespace(launch_configurations=defaults | given, is_shutdown=False)
+
+
+def value(parameter: Any) -> Any:
+    return parameter.values[0] if isinstance(parameter, Recorded) else parameter
+
+
+def parameters(launch_file: ModuleType, **given: str) -> dict[str, dict[str, Any]]:
+    """What the nodes that are started with these arguments are told, beside the parameter file."""
+    started = [entity for entity in launch_file.nodes(context(launch_file, **given)) if entity.node_executable]
+    return {
+        node.node_executable: {
+            name: value(parameter)
+            for entry in node.keywords["parameters"]
+            if isinstance(entry, dict)
+            for name, parameter in entry.items()
+        }
+        for node in started
+    }
+
+
+def test_every_argument_is_declared_and_described(recorded: ModuleType) -> None:
+    assert {argument.values[0] for argument in recorded.ARGUMENTS} == ARGUMENTS
+    for argument in recorded.ARGUMENTS:
+        assert argument.keywords["description"].endswith(".")
+        if "choices" in argument.keywords:
+            assert argument.keywords["default_value"] in argument.keywords["choices"]
+
+
+def test_choices_are_those_of_the_parameter(recorded: ModuleType) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from taptr_ros.nodes.configs import NodeConfig
+    from taptr_ros.nodes.parameters import parameters_of
+
+    choices = {entry.name: list(entry.choices) for entry in parameters_of(NodeConfig)}
+    (backend,) = (argument for argument in recorded.ARGUMENTS if argument.values[0] == "backend")
+    assert backend.keywords["choices"] == ["", *choices["backend"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"tracker": {}}),
+        (
+            {"model": "0", "device": "cuda", "backend": "torch", "autostart": "false", "compressed": "true"},
+            {
+                "tracker": {
+                    "model": "0",
+                    "device": "cuda",
+                    "backend": "torch",
+                    "autostart": False,
+                    "compressed": True,
+                }
+            },
+        ),
+        (
+            {"source": "street.mp4", "rate": "15", "loop": "true"},
+            {"tracker": {}, "video_source": {"source": "street.mp4", "rate": 15.0, "loop": True, "subscribers": 1}},
+        ),
+        ({"source": "0"}, {"tracker": {}, "video_source": {"camera": 0, "subscribers": 1}}),
+        (
+            {"bag": "bag", "image_topic": "/a", "record": "1", "grid": "5", "use_sim_time": "true"},
+            {
+                "tracker": {"use_sim_time": True},
+                "recorder": {"directory": "1", "use_sim_time": True},
+                "grid": {"side": 5, "use_sim_time": True},
+                "video_source": {"source": "bag", "image_topic": "/a", "subscribers": 2},
+            },
+        ),
+    ],
+)
+def test_arguments_become_parameters_of_their_types(
+    recorded: ModuleType, given: dict[str, str], expected: dict[str, dict[str, Any]]
+) -> None:
+    found = parameters(recorded, **given)
+    assert found == expected
+    types = {name: {key: type(each) for key, each in told.items()} for name, told in found.items()}
+    assert types == {name: {key: type(each) for key, each in told.items()} for name, told in expected.items()}
+
+
+def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from taptr_ros.nodes import configs
+    from taptr_ros.nodes.parameters import parameters_of
+
+    kinds = {
+        "tracker": configs.NodeConfig,
+        "recorder": configs.RecorderConfig,
+        "grid": configs.GridConfig,
+        "video_source": configs.VideoSourceConfig,
+    }
+    numbers = {"rate": "5", "grid": "5"}
+    choices = {argument.values[0]: argument.keywords.get("choices", ["x"])[-1] for argument in recorded.ARGUMENTS}
+    found = parameters(recorded, **(choices | numbers | {"bag": "", "source": "clip.mp4"}))
+    assert found.keys() == kinds.keys()
+    for name, told in found.items():
+        known = {entry.name: type(entry.default) for entry in parameters_of(kinds[name])} | {"use_sim_time": bool}
+        assert {key: type(each) for key, each in told.items()} == {key: known[key] for key in told}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"source": "street.mp4", "bag": "my_bag"}, "leave one out"),
+        ({"source": "street.mp4", "rate": "fast"}, "rate is 'fast'; give a number"),
+        ({"grid": "2.5"}, "grid is '2.5'; give a number"),
+    ],
+)
+def test_what_cannot_be_is_refused(recorded: ModuleType, given: dict[str, str], words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        parameters(recorded, **given)
+
+
+def ends(launch_file: ModuleType, name: str, status: int, *, shutting_down: bool = False) -> Iterator[str]:
+    """The names of the actions that follow the end of a node."""
+    launch_context = context(launch_file, source="street.mp4", record="out")
+    launch_context.is_shutdown = shutting_down
+    for entity in launch_file.nodes(launch_context):
+        if not entity.node_executable:
+            (handler,) = entity.values
+            if handler.keywords["target_action"].node_executable == name:
+                actions = handler.keywords["on_exit"](SimpleNamespace(returncode=status), launch_context)
+                yield from (type(action).__name__ for action in actions)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "actions"),
+    [
+        ("tracker", 0, ["LogInfo", "Shutdown"]),
+        ("tracker", -9, ["LogInfo", "Shutdown"]),
+        ("video_source", 0, ["LogInfo"]),
+        ("video_source", 1, ["LogInfo", "Shutdown"]),
+        ("recorder", 1, ["LogInfo", "Shutdown"]),
+    ],
+)
+def test_the_launch_ends_with_the_tracker_and_when_another_node_fails(
+    recorded: ModuleType, name: str, status: int, actions: list[str]
+) -> None:
+    assert list(ends(recorded, name, status)) == actions
+    assert list(ends(recorded, name, status, shutting_down=True)) == []
+
+
+@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid"])
+def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
+    build = (ROOT / "CMakeLists.txt").read_text()
+    (module,) = re.findall(rf"^install_executable\({executable} ([\w.]+)\)$", build, flags=re.MULTILINE)
+    assert (ROOT / "taptr_ros" / f"{module.replace('.', '/')}.py").exists()
+    assert f'taptr_{executable} = "taptr_ros.{module}:main"' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "executables"),
     [
+        ({}, ["tracker"]),
         ({"source": "street.mp4"}, ["tracker", "video_source"]),
-        ({"source": "0"}, ["tracker", "video_source"]),
-        ({"bag": "my_bag"}, ["tracker", "video_source"]),
-        ({"bag": "my_bag", "record": "out"}, ["tracker", "recorder", "video_source"]),
+        ({"bag": "my_bag", "record": "out", "grid": "8"}, ["tracker", "recorder", "grid", "video_source"]),
     ],
 )
-def test_starts_what_it_is_asked_for(
-    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, str], executables: list[str]
-) -> None:
-    assert started(launch_file, monkeypatch, **arguments)[0] == executables
+def test_launch_itself_starts_what_it_is_asked_for(arguments: dict[str, str], executables: list[str]) -> None:
+    pytest.importorskip("launch_ros", reason="launch and launch_ros are not installed: they are not on PyPI")
+    from launch import LaunchContext
+    from launch_ros.actions import Node
 
-
-def test_two_sources_of_images_are_refused(launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RuntimeError, match="leave one out"):
-        started(launch_file, monkeypatch, source="street.mp4", bag="my_bag")
+    launch_context = LaunchContext()
+    launch_context.launch_configurations.update(arguments)
+    started: list[str] = []
+    pending = list(load().generate_launch_description().entities)
+    while pending:
+        entity = pending.pop(0)
+        if isinstance(entity, Node):
+            started.append(entity.node_executable)
+        else:
+            pending += entity.visit(launch_context) or []
+    assert started == executables

@@ -32,20 +32,23 @@ from media_files import (
     write_folder,
 )
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, ros_context, wait_until
 from rosbags.rosbag2 import StoragePlugin
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from taptr_ros.msg import QueryPoints, TrackedPoint, TrackedPoints
 
 from taptr_ros.cli import main
+from taptr_ros.cli.demo import free_folder
+from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
 from taptr_ros.errors import SourceError
-from taptr_ros.media.bag_source import BagSource
-from taptr_ros.media.bags import BagReader
-from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import Frame
-from taptr_ros.media.image_messages import image_to_rgb
-from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-from taptr_ros.media.track_messages import tracks_of
-from taptr_ros.nodes.live_run import NodeFailedError, NodeProcesses
+from taptr_ros.messages.images import image_to_rgb
+from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.sources.bag_source import BagSource
+from taptr_ros.sources.bags import BagReader
+from taptr_ros.sources.demo_clip import demo_clip
+from taptr_ros.sources.frames import Frame
+from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
 
 FRAMES = 25
 LUCAS_KANADE = ["--model", "lucas_kanade"]
@@ -163,6 +166,95 @@ def test_the_recorder_overwrites_nothing(start: Start, tmp_path: Path) -> None:
     assert "exists already; name a new folder" in end_of(start("recorder", directory=str(tmp_path)), status=1)
 
 
+@pytest.mark.parametrize("directory", ["/proc/nope", "/dev/null/bag"])
+def test_a_recorder_that_cannot_write_says_so(start: Start, tmp_path: Path, directory: str) -> None:
+    log = end_of(start("recorder", directory=str(tmp_path / directory)), status=1)
+    assert "cannot be written" in log
+
+
+@pytest.mark.parametrize(
+    ("kind", "reliability"),
+    [
+        (Image, ReliabilityPolicy.RELIABLE),
+        (Image, ReliabilityPolicy.BEST_EFFORT),
+        (CompressedImage, ReliabilityPolicy.BEST_EFFORT),
+    ],
+)
+def test_the_recorder_takes_images_as_they_are_offered(
+    node: Node, start: Start, tmp_path: Path, kind: type, reliability: ReliabilityPolicy
+) -> None:
+    process = start("recorder", directory=str(tmp_path / "bag"))
+    publisher = node.create_publisher(kind, "image", QoSProfile(depth=10, reliability=reliability))
+    wait_until(lambda: publisher.get_subscription_count() == 1)
+    time.sleep(0.5)  # a subscription is seen before it can take what is sent with best effort
+    for _ in range(5):
+        publisher.publish(kind())
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    end_of(process)
+    (topic,) = (topic for name, topic in BagReader(tmp_path / "bag").topics.items() if name.endswith("/image"))
+    assert (topic.kind, topic.count) == (f"sensor_msgs/msg/{kind.__name__}", 5)
+
+
+def test_the_recorder_hears_a_best_effort_publisher_that_comes_after_a_reliable_one(
+    node: Node, start: Start, tmp_path: Path
+) -> None:
+    process = start("recorder", directory=str(tmp_path / "bag"))
+    first = node.create_publisher(Image, "image", QoSProfile(depth=10))
+    wait_until(lambda: first.get_subscription_count() == 1)
+    second = node.create_publisher(Image, "image", QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+    wait_until(lambda: second.get_subscription_count() == 1)
+    time.sleep(0.5)
+    second.publish(Image())
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    end_of(process)
+    (count,) = (topic.count for name, topic in BagReader(tmp_path / "bag").topics.items() if name.endswith("/image"))
+    assert count == 1
+
+
+def tracks_message(second: int, located: int = 0) -> TrackedPoints:
+    message = TrackedPoints(width=80, height=40)
+    message.header.stamp.sec = second
+    message.points = [TrackedPoint(state=TrackedPoint.VISIBLE) for _ in range(located)]
+    return message
+
+
+def test_the_grid_is_asked_for_at_first_and_when_few_points_are_located(node: Node, start: Start) -> None:
+    requests = Inbox(node, QueryPoints, "query_points", 10)
+    publisher = node.create_publisher(TrackedPoints, "tracks", 10)
+    process = start("grid", side=2, renew_below=0.5)
+    wait_until(lambda: publisher.get_subscription_count() == 1 and node.count_publishers("query_points") == 1)
+    time.sleep(0.5)
+    publisher.publish(tracks_message(100))
+    request = requests.next()
+    assert (request.mode, request.header.stamp.sec) == (QueryPoints.REPLACE, 100)
+    # Cells of 40x20 pixels.
+    assert [(point.x, point.y) for point in request.points] == [(19.5, 9.5), (59.5, 9.5), (19.5, 29.5), (59.5, 29.5)]
+    publisher.publish(tracks_message(100))  # the answer is not there yet
+    publisher.publish(tracks_message(101, located=2))
+    publisher.publish(tracks_message(102, located=1))
+    assert requests.next().header.stamp.sec == 102
+    publisher.publish(tracks_message(5))  # a stream that went back in time
+    assert requests.next().header.stamp.sec == 5
+    process.send_signal(signal.SIGINT)
+    end_of(process)
+
+
+@pytest.mark.parametrize("content", [None, "tracker: [1, 2\n", "tracker:\n  ros__parameters:\n    a: [1, x]\n"])
+def test_a_parameter_file_that_cannot_be_read_gets_one_sentence(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "parameters.yaml"
+    if content is not None:
+        file.write_text(content)
+    for name in ("tracker", "recorder", "video_source", "grid"):
+        command = [sys.executable, "-m", f"taptr_ros.nodes.{name}_node", "--ros-args", "--params-file", str(file)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        assert str(file) in ended.stderr.splitlines()[-1]
+
+
 def test_a_failing_node_is_reported_with_its_log(tmp_path: Path) -> None:
     with NodeProcesses(new_namespace(), tmp_path) as processes:
         processes.start("recorder", {"directory": str(tmp_path)})
@@ -197,6 +289,20 @@ def test_demo_tracks_records_draws_and_reports(tmp_path: Path, capfd: pytest.Cap
     assert not set(before.ids.tolist()) & set(tracks[-1].ids.tolist())
     video = cv2.VideoCapture(str(out / "overlay.mp4"))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 2 * FRAMES
+    # Its own results are no place for the next ones.
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for options in (["--out", str(out)], ["--out", str(out / "bag" / "new")]):
+        assert main(["demo", *LUCAS_KANADE, "--source", str(out / "bag"), "--grid", "3", *options]) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_demo_takes_a_new_folder_for_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for _ in range(3):
+        folders.append(free_folder().name)
+        free_folder().mkdir()
+    assert folders == ["taptr_demo", "taptr_demo_2", "taptr_demo_3"]
 
 
 def test_demo_takes_a_bag_of_compressed_images_and_ends_in_time(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
-from taptr_ros.model.architectures import config_from_json, config_to_json
+from taptr_ros.model.architectures import config_from_dict, config_from_json, config_to_dict, config_to_json
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.files import load_model, save_model
+from taptr_ros.model.small_config import SmallConfig
+from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
 from taptr_ros.runtime.exported import GRAPHS, MANIFEST, graph_path, read_manifest, write_manifest
 from taptr_ros.runtime.loading import load_backend
 
@@ -93,6 +96,22 @@ def test_unreadable_config_texts_are_refused(text: str) -> None:
     with pytest.raises(InvalidConfigError):
         config_from_json(text)
     assert config_from_json(config_to_json(CONFIG)) == CONFIG
+
+
+def test_numbers_tuned_on_a_model_travel_with_it() -> None:
+    tuned = dataclasses.replace(SmallConfig(), tuning=Tuning(match_gate=0.5, renewal_interval=7))
+    assert config_from_json(config_to_json(tuned)) == tuned
+    assert load_backend("taptr_small", threads=1).info.tuning == TAPTR_SMALL_TUNING
+    # A model that brings none is searched with more care, and its visible tracks are left where they are.
+    assert ModelConfig().tuning == Tuning()
+    assert Tuning().match_gate > TAPTR_SMALL_TUNING.match_gate
+    assert Tuning().doubted_visibility == 0.0
+    old = config_to_dict(SmallConfig())
+    del old["tuning"]  # as files have it that were written before
+    assert config_from_dict(old) == SmallConfig()
+    for bad in ({"match_gate": 2.0}, {"match_gat": 0.5}, {"match_peaks": 1.5}):
+        with pytest.raises(InvalidConfigError, match="match_"):
+            config_from_dict({**old, "tuning": bad})
 
 
 def test_manifest_round_trip_and_damage(exported: Path) -> None:

@@ -14,12 +14,12 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.nodes.configs import NodeConfig
-from taptr_ros.nodes.parameters import declarations
+from taptr_ros.nodes.parameters import descriptor, parameters_of
 from taptr_ros.runtime.loading import BACKENDS
 from taptr_ros.tracking import TrackerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACKER = declarations(NodeConfig, TrackerConfig)
+TRACKER = parameters_of(NodeConfig, TrackerConfig)
 
 
 def test_every_field_of_both_configurations_is_a_parameter() -> None:
@@ -43,8 +43,8 @@ def test_the_parameter_file_holds_every_parameter_and_its_default() -> None:
 
 def test_descriptors_have_the_ranges_that_the_configurations_check() -> None:
     for entry in TRACKER:
-        descriptor = entry.descriptor()
-        ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+        declared = descriptor(entry)
+        ranges = [*declared.integer_range, *declared.floating_point_range]
         assert [(limits.from_value, limits.to_value) for limits in ranges] == ([entry.limits] if entry.limits else [])
 
 
@@ -58,9 +58,18 @@ def test_every_backend_can_be_chosen() -> None:
     [
         ({"backend": "tensorflow"}, "choose one of auto, torch, onnxruntime, opencv"),
         ({"precision": "float16"}, "choose one of float32, bfloat16"),
-        ({"input_height": 256}, "give both"),
+        ({"device": 0}, "give a text"),
+        ({"autostart": 1}, "give true or false"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(InvalidConfigError, match=words):
         NodeConfig(**changes)
+
+
+def test_a_size_may_be_set_in_two_steps_and_is_checked_as_a_pair() -> None:
+    assert NodeConfig().input_size is None
+    assert NodeConfig(input_height=256, input_width=320).input_size == (256, 320)
+    half = NodeConfig(input_height=256)
+    with pytest.raises(InvalidConfigError, match="give both"):
+        _ = half.input_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,3 +126,76 @@ assert run(lambda: Node("short_lived"), start) == 0
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (named or IMAGE_TRANSPORT)
+
+
+HANGING = """
+import sys, time
+from rclpy.node import Node
+from taptr_ros.nodes import process
+
+class Hanging(Node):
+    def destroy_node(self):
+        print("ending", flush=True)
+        time.sleep(600)
+
+process.LONGEST_END = float(sys.argv[1])
+print("made", flush=True)
+sys.exit(process.run(lambda: Hanging("hanging"), lambda node: print("started", flush=True)))
+"""
+
+
+def hanging(longest_end: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, str(longest_end)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.stdout.readline() != "started\n":
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    while process.stdout.readline() != "ending\n":
+        assert process.poll() is None
+    return process
+
+
+def test_a_second_sigterm_ends_a_process_that_hangs() -> None:
+    process = hanging(600.0)
+    process.send_signal(signal.SIGINT)  # one more interrupt tears nothing apart
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=5.0)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_a_process_that_hangs_at_its_end_is_ended_by_force() -> None:
+    process = hanging(0.5)
+    _, log = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert "ended by force" in log
+
+
+def test_one_process_tracks_for_several_cameras_with_one_model(
+    context: Context,
+) -> None:
+    left, right = Client(context, new_namespace()), Client(context, new_namespace())
+    namespaces = [client.node.get_namespace() for client in (left, right)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taptr_ros.nodes.tracker_node", "--cameras", *namespaces],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for client in (left, right):
+            client.connect()
+        left.add(POINTS)
+        right.add(POINTS[:1])
+        for number in range(3):
+            assert [len(client.frame(number).points) for client in (left, right)] == [3, 1]
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, log
+        assert "Traceback" not in log
+    finally:
+        process.kill()
+        left.close()
+        right.close()

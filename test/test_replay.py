@@ -26,11 +26,11 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.cli import main
-from taptr_ros.media.bags import BagReader
-from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
-from taptr_ros.media.track_messages import tracks_of
+from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.model.files import save_model
-from taptr_ros.tracking.states import Tracks
+from taptr_ros.sources.bags import BagReader
+from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
+from taptr_ros.tracking.states import Tracks, TrackState
 
 FRAMES = 30
 LUCAS_KANADE = ["--model", "lucas_kanade"]
@@ -67,7 +67,7 @@ def assert_same_tracks(left: Sequence[Tracks], right: Sequence[Tracks]) -> None:
 @pytest.mark.parametrize("compressed", [False, True])
 def test_every_image_gives_tracks_on_its_own_stamp(tmp_path: Path, storage: StoragePlugin, compressed: bool) -> None:
     bag = make_bag(tmp_path / "bag", storage, compressed=compressed)
-    assert replay(bag, tmp_path / "out", "--storage", storage.name.lower(), "--tracks-topic", "/robot/tracks") == 0
+    assert replay(bag, tmp_path / "out", "--tracks-topic", "/robot/tracks") == 0
     recorded, messages = read(tmp_path / "out", "/robot/tracks")
     assert recorded == [stamp + 5_000_000 for stamp in STAMPS]
     assert [tracks_of(message).stamp for message in messages] == STAMPS
@@ -117,13 +117,22 @@ def test_a_truncated_bag_gives_the_tracks_before_the_cut_and_one_sentence(tmp_pa
 
 def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path: Path, capfd: Any) -> None:
     scene = moving_scene(4)
-    order = [0, 1, 1, 2, 0, 3]
-    bag = write_bag(tmp_path / "bag", {"/image": [image_message(index, scene[index]) for index in order]})
+    # In 25ths of a second: one image twice, one that is late, then a jump back by two seconds.
+    order = [50, 51, 51, 52, 50, 2, 3]
+    bag = write_bag(tmp_path / "bag", {"/image": [image_message(index, scene[index % 4]) for index in order]})
     assert replay(bag, tmp_path / "out") == 0
     _, messages = read(tmp_path / "out")
     assert [len(message.points) for message in messages] == [2, 2, 2, 0, 0]
+    assert [message.stream for message in messages] == [1, 1, 1, 2, 2]
     error = capfd.readouterr().err
-    assert "an image was left out" in error
+    assert error.count("An image was left out") == 1
+    assert "2 images were left out" in error
+    # `taptr track` decides alike.
+    npz = tmp_path / "tracks.npz"
+    assert main(["track", str(bag), *POINTS, *LUCAS_KANADE, "--out", str(npz), "--quiet"]) == 0
+    assert capfd.readouterr().err == error
+    with np.load(npz) as tracks:
+        assert (tracks["state"] != TrackState.LOST).sum(axis=1).tolist() == [2, 2, 2, 0, 0]
     assert "jumped back" in error
 
 
@@ -198,7 +207,7 @@ def test_published_images_are_those_of_the_bag(tmp_path: Path, client: Any) -> N
 
 
 def test_a_node_tracks_a_published_bag_exactly_as_replay_does(tmp_path: Path, client: Any) -> None:
-    from taptr_ros.nodes.live_run import NodeProcesses
+    from taptr_ros.cli.live_run import NodeProcesses
 
     bag = make_bag(tmp_path / "bag")
     assert replay(bag, tmp_path / "out") == 0

@@ -105,7 +105,7 @@ def test_generators_and_draws_make_them(tmp_path: Path) -> None:
         (expected,) = generate_many(kinds[seed % 2], [seed], "cpu")
         found = load_clip(tmp_path / f"{seed:012d}.clip.npz")
         assert differences(found, expected).max() <= 1
-    drawn = GeneratedClips(DataConfig(scenes=(SMALL,), device="cpu"))(np.random.default_rng(7))
+    drawn = GeneratedClips(DataConfig(scenes=(SMALL,), device="cpu")).draw(np.random.default_rng(7))
     seeds = np.random.default_rng(7)
     seeds.integers(1)
     alone = generate(SMALL, int(seeds.integers(1 << 62)))

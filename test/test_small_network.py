@@ -43,6 +43,11 @@ def tiny_network(config: SmallConfig = TINY) -> SmallNetwork:
     return network.eval()
 
 
+def whole_batch(images: torch.Tensor, xy: torch.Tensor, visible: torch.Tensor) -> Batch:
+    """A batch of which everything is known and no point is displaced."""
+    return Batch(images, xy, visible, torch.ones_like(visible), torch.zeros(*visible.shape, 2))
+
+
 def weights_of(network: SmallNetwork) -> dict[str, Any]:
     return {name: value.numpy(force=True) for name, value in network.state_dict().items()}
 
@@ -52,8 +57,8 @@ def weights_of(network: SmallNetwork) -> dict[str, Any]:
     [
         ({"hidden_dim": 30}, "multiple of heads"),
         ({"height": 100}, "multiple of 16"),
-        ({"stage_channels": (8, 8)}, "stage_channels"),
-        ({"stage_blocks": 2}, "stage_blocks"),
+        ({"level_channels": (8, 8)}, "level_channels"),
+        ({"fine_channels": 0}, "fine_channels"),
         ({"decoder_layers": 0}, "decoder_layers"),
         ({"temporal_layers": 9}, "temporal_layers"),
         ({"visible_threshold": 1.0}, "visible_threshold"),
@@ -91,7 +96,7 @@ def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
     network = tiny_network(config)
     with torch.no_grad():
         # All are seen well enough for their contexts to be renewed.
-        network.decoder.visibility_head.layers[-1].bias += 2.0
+        network.decoder.heads.layers[-1].bias += 4.0
     rng = np.random.default_rng(0)
     clips = [np.stack([streams.view(frame + 7 * clip)[:size, :size] for frame in range(frames)]) for clip in range(2)]
     images = np.stack(clips, axis=1)
@@ -99,7 +104,7 @@ def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
     pixels = rng.uniform(4, size - 5, (2, 5, 2))
     xy = np.full((frames, 2, 5, 2), np.nan, np.float32)
     xy[0] = (pixels + 0.5) / size
-    batch = Batch(torch.from_numpy(images), torch.from_numpy(xy), torch.from_numpy(np.isfinite(xy).all(-1)))
+    batch = whole_batch(torch.from_numpy(images), torch.from_numpy(xy), torch.from_numpy(np.isfinite(xy).all(-1)))
     unrolled = unroll(network, batch, lead=lead, fused=False, bfloat16=False)
     assert unrolled.first == 1 + lead
     assert len(unrolled.positions) == len(unrolled.levels[0]) == frames - unrolled.first
@@ -117,9 +122,10 @@ def test_unrolled_batch_equals_the_tracker(lead: int) -> None:
             position = unrolled.positions[frame - unrolled.first, -1, clip].detach().numpy() * size - 0.5
             inside = ((position > -0.1 * size) & (position < 1.1 * size)).all(-1)
             np.testing.assert_allclose(tracks.xy[inside], position[inside], atol=2e-3)
-            visibility = unrolled.visibility_logits[frame - unrolled.first, -1, clip].sigmoid().detach().numpy()
+            seen = unrolled.logits[frame - unrolled.first, -1, clip].sigmoid().detach().numpy()
             shown = ((position >= -0.5) & (position <= size - 0.5)).all(-1)
-            np.testing.assert_allclose(tracks.visibility, visibility * shown, atol=1e-4)
+            np.testing.assert_allclose(tracks.visibility, seen[:, 0] * shown, atol=1e-4)
+            np.testing.assert_allclose(tracks.confidence, seen[:, 1], atol=1e-4)
             moved = max(moved, float(np.abs(tracks.xy - pixels[clip]).max()))
         assert moved > 1.0
 
@@ -144,7 +150,7 @@ def test_lost_points_go_on_from_their_true_places() -> None:
 def test_compiled_and_gathered_batches_have_the_same_gradients(lead: int) -> None:
     pytest.importorskip("numba", reason="compiled loops need numba")
     rng = np.random.default_rng(1)
-    batch = Batch(
+    batch = whole_batch(
         torch.from_numpy(rng.integers(0, 256, (3, 2, 64, 64, 3)).astype(np.uint8)),
         torch.from_numpy(rng.uniform(0.1, 0.9, (3, 2, 4, 2)).astype(np.float32)),
         torch.ones(3, 2, 4, dtype=torch.bool),
@@ -153,7 +159,7 @@ def test_compiled_and_gathered_batches_have_the_same_gradients(lead: int) -> Non
     for fused in (False, True):
         network = tiny_network()
         unrolled = unroll(network, batch, lead=lead, fused=fused, bfloat16=False)
-        unrolled.backward(unrolled.positions.square().sum() + unrolled.visibility_logits.square().sum())
+        unrolled.backward(unrolled.positions.square().sum() + unrolled.logits.square().sum())
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for name, gathered in gradients[0].items():
         if gathered is None:

@@ -69,6 +69,7 @@ BAD_CALLS = {
     "too many points for a past frame": (CapacityError, lambda t: t.add([INSIDE] * 3, stamp=stamp(4))),
     "query stamp before the history": (InvalidStampError, lambda t: t.add([INSIDE], stamp=stamp(0))),
     "query stamp that is no number": (InvalidStampError, lambda t: t.add([INSIDE], stamp=1.5)),
+    "query stamp of another clock": (InvalidStampError, lambda t: t.add([INSIDE], stamp=NOW + 11 * 10**9)),
     "past query with a live id": (DuplicateIdError, lambda t: t.add([INSIDE], ids=[1], stamp=stamp(4))),
     "unknown id": (UnknownIdError, lambda t: t.remove([1, 77])),
     "id 0 removed": (UnknownIdError, lambda t: t.remove([0])),
@@ -125,9 +126,10 @@ def test_before_the_first_image_what_can_be_known_is_refused_at_once():
 def test_points_outside_the_first_image_are_dropped_and_reported_once():
     tracker = PointTracker(ReferenceBackend())
     tracker.add([INSIDE, [WIDTH + 10.0, 5.0], [30.0, 30.0]], ids=[5, 6, 7])
-    with pytest.raises(InvalidPointsError, match=r"\(170, 5\) is outside the image of 160x120"):
-        tracker.step(view(0), stamp(0))
-    assert tracker.ids.tolist() == [5, 7]
     tracks = tracker.step(view(0), stamp(0))
-    assert tracks.ids.tolist() == [5, 7]
+    (refused,) = tracks.refused
+    assert refused.id == 6
+    assert "(170, 5) is outside the image of 160x120" in refused.reason
+    assert tracks.ids.tolist() == tracker.ids.tolist() == [5, 7]
     np.testing.assert_allclose(tracks.xy, [INSIDE, [30.0, 30.0]], atol=1e-4)
+    assert not tracker.step(view(1), stamp(1)).refused

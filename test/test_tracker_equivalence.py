@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from reference_backend import ReferenceBackend
 from streams import HEIGHT, WIDTH, stamp, view
 
-from taptr_ros.model import context_renewal
 from taptr_ros.runtime.coordinates import UnitCoordinates
-from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
+from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks, context_renewal
 
 FRAMES = 24
 COORDINATES = UnitCoordinates(WIDTH, HEIGHT, corner_aligned=False)
@@ -68,9 +67,11 @@ class PlainTrack:
         if len(self.memories) > self.slots:
             del self.memories[1 if self.pin else 0]
         renewal = self.backend.info.context_renewal
-        if renewal and context_renewal.due(frame - self.start) and self.visibility >= context_renewal.LEAST_VISIBILITY:
+        tuning = self.backend.info.tuning
+        due = context_renewal.due(frame - self.start, tuning)
+        if renewal and due and self.visibility >= tuning.renewal_visibility:
             around = self.backend.init_queries(features(frame), self.unit).context
-            self.context = context_renewal.renewed(self.context, self.query.context, around, renewal)
+            self.context = context_renewal.renewed(self.context, self.query.context, around, renewal, tuning)
 
 
 class PlainTracker:
@@ -155,10 +156,9 @@ def test_any_sequence_equals_the_plain_method(actions, joins, slots, pin, renewa
         assert tracker.ids.tolist() == [*plain.tracks, *plain.waiting]
 
 
-def test_renewed_contexts_equal_the_plain_method(monkeypatch):
+def test_renewed_contexts_equal_the_plain_method():
     # What points of this stream look like changes little.
-    monkeypatch.setattr(context_renewal, "CHANGED", 0.99)
-    backend = ReferenceBackend(context_renewal=0.5)
+    backend = ReferenceBackend(context_renewal=0.5, renewal_similarity=0.99)
     config = TrackerConfig(memory_slots=8, history_frames=FRAMES, history_seconds=10.0)
     tracker, plain = PointTracker(backend, config), PlainTracker(backend, 8, pin=True)
     ids = tracker.add(POINTS).tolist()

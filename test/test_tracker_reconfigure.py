@@ -10,6 +10,7 @@ from reference_backend import ReferenceBackend
 from streams import stamp, view
 
 from taptr_ros.errors import InvalidConfigError, InvalidStampError
+from taptr_ros.settings import settings_of
 from taptr_ros.tracking import PointTracker, TrackerConfig
 
 CONFIG = TrackerConfig(capacity=8, memory_slots=16)
@@ -66,7 +67,7 @@ def test_a_detector_switched_on_again_does_not_compare_with_the_past(tracker):
     assert not tracker.step(view(2, seed=5), stamp(2)).scene_cut
 
 
-@pytest.mark.parametrize("name", TrackerConfig.STRUCTURAL)
+@pytest.mark.parametrize("name", [entry.name for entry in settings_of(TrackerConfig) if not entry.live])
 def test_the_layout_of_the_memory_cannot_change(tracker, name):
     other = {"pin_query_frame": False, "support": "grid"}.get(name, 4)
     with pytest.raises(InvalidConfigError, match=f"^{name} is"):

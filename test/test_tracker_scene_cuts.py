@@ -7,9 +7,9 @@ import pytest
 from reference_backend import ReferenceBackend
 from streams import stamp, true_position, view
 
-from taptr_ros.model.global_matching import Matches
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
-from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState, track_set
+from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState, search
+from taptr_ros.tracking.global_matching import Matches
 
 POINTS = np.array([[100.0, 90.0], [60.0, 50.0], [130.0, 60.0]])
 JUMP = 24
@@ -63,12 +63,12 @@ def test_a_visible_track_in_doubt_moves_to_what_looks_much_more_like_it():
 
 @pytest.mark.parametrize(("better", "moves"), [(0.19, False), (0.21, True)])
 def test_it_moves_for_twice_the_margin_only(monkeypatch, better, moves):
-    def match(contexts, context_at, side, present, least):  # noqa: ARG001
+    def match(contexts, context_at, side, present, least, tuning):  # noqa: ARG001
         xy = (true_position(POINTS[2:], 12 + JUMP) + 0.5) / (160, 120)
         score = np.full(1, 0.9, np.float32)
         return Matches(xy.astype(np.float32), score, score + 1.0, score - np.float32(better))
 
-    monkeypatch.setattr(track_set, "match_globally", match)
+    monkeypatch.setattr(search, "match_globally", match)
     assert (jumped(rematch_interval=3, match_margin=0.1) < 3.0) == moves
 
 
@@ -158,7 +158,7 @@ def test_a_track_long_out_of_sight_is_found_elsewhere():
 def test_a_track_that_the_decoder_does_not_see_where_it_matched_goes_back():
     """Any place passes for a match here, in a black frame the first corner; the point stays hidden."""
     config = TrackerConfig(
-        rematch_interval=3, match_gate=-1.0, match_margin=0.0, scene_cut_threshold=0.0, memory_slots=16
+        rematch_interval=3, match_gate=0.0, match_margin=0.0, scene_cut_threshold=0.0, memory_slots=16
     )
     tracker = PointTracker(ReferenceBackend(), config)
     tracker.add([[60.0, 50.0]])

@@ -16,26 +16,21 @@ yaml = pytest.importorskip("yaml", reason="recipes are YAML")
 from tiny_network import tiny_small_config  # noqa: E402
 
 from taptr_ros.cli import EXIT_BAD_INPUT, main  # noqa: E402
-from taptr_ros.errors import InvalidConfigError, ModelFileError  # noqa: E402
+from taptr_ros.errors import DatasetError, InvalidConfigError, ModelFileError  # noqa: E402
 from taptr_ros.model.files import load_model  # noqa: E402
 from taptr_ros.model.small_network import SmallNetwork  # noqa: E402
 from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.training import processes  # noqa: E402
 from taptr_ros.training.batches import (  # noqa: E402
-    SEGMENT,
+    DISPLACED_SHARE,
+    DISPLACEMENT,
     Batch,
+    Batches,
+    ClipSource,
+    Drawn,
     SequenceClips,
-    choose_points,
-    contrast,
-    crop,
-    draw_batch,
-    in_time,
-    longest_occlusion,
-    median_step,
-    mirror,
-    seen_differently,
-    turn,
-    with_gap,
+    StoredClips,
+    draw_shot,
 )
 from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
 from taptr_ros.training.config import (  # noqa: E402
@@ -51,7 +46,23 @@ from taptr_ros.training.loop import train  # noqa: E402
 from taptr_ros.training.losses import losses  # noqa: E402
 from taptr_ros.training.recipes import smoke_recipe  # noqa: E402
 from taptr_ros.training.scenes import Clip, SceneConfig, generate  # noqa: E402
+from taptr_ros.training.state import TrainingState  # noqa: E402
+from taptr_ros.training.trunk_weights import load_trunk_weights, read_trunk_weights  # noqa: E402
 from taptr_ros.training.unroll import unroll  # noqa: E402
+from taptr_ros.training.views import (  # noqa: E402
+    SEGMENT,
+    Tracks,
+    View,
+    another_light,
+    another_view,
+    choose_points,
+    contrast,
+    draw_view,
+    film,
+    frames_with_gap,
+    longest_occlusion,
+    median_step,
+)
 
 SCENES = SceneConfig(height=64, width=64, frames=5, points=48)
 RECIPES = Path(__file__).resolve().parent.parent / "config" / "training"
@@ -62,7 +73,7 @@ def tiny_recipe(**changes: Any) -> TrainingConfig:
         model=tiny_small_config(width=64),
         stages=(
             StageConfig(steps=3, frames=2, size=48, clips=2, points=8, rate=(1e-3, 1e-3)),
-            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4), lead=1, frozen_norms=True),
+            StageConfig(steps=3, frames=4, size=64, clips=1, points=8, rate=(1e-3, 1e-4), lead=1),
         ),
         data=DataConfig(scenes=(SCENES,)),
         evaluation=EvaluationConfig(every=2, scenes=SCENES, clips=1),
@@ -118,92 +129,102 @@ def test_learning_rate_follows_the_stages() -> None:
     assert recipe.stage_at(199) == (recipe.stages[1], 99)
 
 
-def test_crops_flips_and_time_keep_points_on_their_pixels() -> None:
+def blurred_clip(frames: int, seed: int = 0) -> Clip:
+    """A soft picture that stands still, with points on it."""
+    rng = np.random.default_rng(seed)
+    picture = cv2.GaussianBlur(rng.integers(40, 216, (64, 80, 3), np.uint8), (0, 0), 3.0)
+    xy = np.repeat(rng.uniform(8, 55, (40, 1, 2)).astype(np.float32), frames, axis=1)
+    return Clip(np.repeat(picture[np.newaxis], frames, axis=0), xy, np.ones((40, frames), bool))
+
+
+def colours_at(image: Any, xy: Any) -> Any:
+    """Return the colours [N,3] of an image at points [N,2]."""
+    return cv2.remap(np.asarray(image), xy[:, np.newaxis], None, cv2.INTER_LINEAR)[:, 0].astype(float)
+
+
+def view_of(clip: Clip, rng: np.random.Generator, frames: int = 6, size: int = 48) -> View | None:
+    stage = StageConfig(steps=1, frames=frames, size=size, clips=1, points=20, rate=(1.0, 1.0))
+    return draw_view(Tracks.of(clip), lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]), stage, rng)
+
+
+def test_views_keep_points_on_their_pixels() -> None:
+    """Crops, mirrors, turns, gaps and exchanged colours: what a point shows is what it showed in the clip."""
     rng = np.random.default_rng(0)
+    clip = blurred_clip(9)
+    turned = lit = exchanged = 0
+    for _ in range(60):
+        view = view_of(clip, rng)
+        if view is None:
+            continue
+        frames = film(torch.from_numpy(clip.frames[view.frames])[None], [view], 48)[0]
+        assert frames.shape == (6, 48, 48, 3)
+        inverse = np.linalg.inv(view.matrices)
+        for frame in range(6):
+            inside = ((view.xy[:, frame] > 1.0) & (view.xy[:, frame] < 46.0)).all(axis=-1)
+            shown = view.xy[inside, frame]
+            source = (shown @ inverse[frame, :2, :2].T + inverse[frame, :2, 2]).astype(np.float32)
+            before = colours_at(clip.frames[0], source)[:, view.channels]
+            after = colours_at(frames[frame], shown)
+            expected = before * view.light[frame, 0][view.channels] + view.light[frame, 1][view.channels]
+            np.testing.assert_allclose(after, expected.clip(0, 255), atol=6)
+        turned += len(np.unique(view.matrices[:, 0, 1].round(6))) > 2
+        lit += (view.light[-1] != view.light[0]).any()
+        exchanged += (view.channels != [0, 1, 2]).any()
+    assert min(turned, lit, exchanged) > 3
+
+
+def test_views_show_true_tracks() -> None:
+    """A dot is where its view says, whatever was done to time and space."""
+    rng = np.random.default_rng(1)
+    clip = dot_clip(frames=9)
     seen = 0
     for _ in range(60):
-        clip = mirror(crop(in_time(dot_clip(), 3, rng), 32, rng), rng)
-        assert clip.frames.shape == (3, 32, 32, 3)
-        for frame in range(3):
-            if not clip.visible[0, frame]:
-                continue
-            brightness = clip.frames[frame].sum(axis=-1).astype(float)
-            if brightness.sum() == 0:
-                continue
-            y, x = np.mgrid[:32, :32]
-            centroid = [(brightness * axis).sum() / brightness.sum() for axis in (x, y)]
-            np.testing.assert_allclose(clip.xy[0, frame], centroid, atol=0.8)
-            seen += 1
+        view = view_of(clip, rng, frames=4, size=32)
+        if view is None:
+            continue
+        dark = dataclasses.replace(view, background=np.zeros(3, np.float32))
+        frames = film(torch.from_numpy(clip.frames[view.frames])[None], [dark], 32)[0].numpy()
+        for frame in range(4):
+            brightness = frames[frame].sum(axis=-1).astype(float)
+            brightness -= np.median(brightness)
+            if view.visible[0, frame] and brightness.max() > 30:
+                y, x = np.mgrid[:32, :32]
+                centroid = [(brightness * axis).sum() / brightness.sum() for axis in (x, y)]
+                np.testing.assert_allclose(view.xy[0, frame], centroid, atol=0.9)
+                seen += 1
     assert seen > 60
 
 
-def test_turned_cameras_keep_points_on_their_pixels() -> None:
-    rng = np.random.default_rng(0)
-    picture = cv2.GaussianBlur(rng.integers(0, 256, (64, 80, 3), np.uint8), (0, 0), 3.0)
-    xy = np.repeat(rng.uniform(8, 55, (40, 1, 2)).astype(np.float32), 6, axis=1)
-    clip = Clip(np.repeat(picture[np.newaxis], 6, axis=0), xy, np.ones((40, 6), bool))
-    turned = turn(clip, rng)
-    assert np.linalg.norm(turned.xy - xy, axis=-1).max() > 2.0
-    inside = ((turned.xy > 1) & (turned.xy < [78, 62])).all(axis=-1)
-    assert inside.mean() > 0.5
-    for frame in range(6):
-        shown = inside[:, frame]
-        before = cv2.remap(picture, xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
-        after = cv2.remap(turned.frames[frame], turned.xy[shown, frame, np.newaxis], None, cv2.INTER_LINEAR)
-        np.testing.assert_allclose(after, before, atol=4)
-
-
 def test_a_gap_leaves_out_frames_in_the_middle_only() -> None:
-    clip = dot_clip(frames=20)
     seen = set()
     for seed in range(60):
-        shown, gap = with_gap(clip, 8, np.random.default_rng(seed))
-        steps = np.diff(shown.xy[0, :, 0])
+        chosen, gap = frames_with_gap(20, 8, np.random.default_rng(seed))
+        steps = np.diff(chosen)
         direction = np.sign(steps[0])
-        left_out = direction * steps[gap - 1] - 1
         assert SEGMENT <= gap <= 8 - SEGMENT
-        assert 1 <= left_out <= 12
+        assert 1 <= direction * steps[gap - 1] - 1 <= 12
         assert (np.delete(steps, gap - 1) == direction).all()
-        for frame, (x, y) in zip(shown.frames, shown.xy[0].astype(int), strict=True):
-            assert frame[y, x].any()
-        assert median_step(shown, gap) == 1.0
         seen.add((gap, direction))
     assert len(seen) == 6
 
 
-def test_after_a_gap_points_are_on_their_pixels_in_another_light() -> None:
+def test_after_a_gap_view_and_light_are_others() -> None:
     rng = np.random.default_rng(2)
-    picture = cv2.GaussianBlur(rng.integers(60, 200, (64, 80, 3), np.uint8), (0, 0), 3.0)
-    xy = np.repeat(rng.uniform(20, 45, (40, 1, 2)).astype(np.float32), 6, axis=1)
-    clip = Clip(np.repeat(picture[np.newaxis], 6, axis=0), xy, np.ones((40, 6), bool))
-    changes = []
-    for _ in range(8):
-        other = seen_differently(clip, 4, rng)
-        np.testing.assert_array_equal(other.frames[:4], clip.frames[:4])
-        np.testing.assert_array_equal(other.xy[:, :4], clip.xy[:, :4])
-        np.testing.assert_array_equal(other.xy[:, 4], other.xy[:, 5])
-        np.testing.assert_array_equal(other.frames[4], other.frames[5])
-        inside = ((other.xy[:, 4] > 1) & (other.xy[:, 4] < [78, 62])).all(axis=-1)
-        before = cv2.remap(picture, xy[inside, 4, np.newaxis], None, cv2.INTER_LINEAR).reshape(-1, 3).astype(float)
-        after = cv2.remap(other.frames[4], other.xy[inside, 4, np.newaxis], None, cv2.INTER_LINEAR).reshape(-1, 3)
-        for colour in range(3):
-            # One line fits all points: they show what they showed, with another gain and level.
-            line = np.polyfit(before[:, colour], after[:, colour], 1)
-            np.testing.assert_allclose(np.polyval(line, before[:, colour]), after[:, colour], atol=5)
-            changes.append(line[0])
-        assert np.linalg.norm(other.xy[:, 4] - xy[:, 4], axis=-1).max() > 1.0
-    assert np.std(changes) > 0.05
+    moved = np.stack([another_view((64, 80), rng) for _ in range(20)])
+    assert np.std(np.arctan2(moved[:, 1, 0], moved[:, 0, 0])) > 0.1
+    assert np.std([another_light(rng)[0].mean() for _ in range(20)]) > 0.05
 
 
-def test_points_start_visible_and_crops_without_points_are_refused() -> None:
+def test_points_start_visible_and_views_without_points_are_refused() -> None:
     rng = np.random.default_rng(0)
     clip = dot_clip()
-    hidden = Clip(clip.frames, clip.xy, clip.visible & (np.arange(16) % 2 == 0)[:, None])
-    points = choose_points(hidden, 12, rng)
+    textured = np.full(16, 50.0, np.float32)
+    visible = clip.visible & (np.arange(16) % 2 == 0)[:, None]
+    points = choose_points(clip.xy, visible, textured, 12, rng)
     assert points is not None
     assert len(points) == 12
     assert (points % 2 == 0).all()
-    assert choose_points(Clip(clip.frames, clip.xy, ~clip.visible), 12, rng) is None
+    assert choose_points(clip.xy, ~clip.visible, textured, 12, rng) is None
 
 
 def test_longest_occlusion_is_one_that_ends() -> None:
@@ -213,27 +234,68 @@ def test_longest_occlusion_is_one_that_ends() -> None:
     assert longest_occlusion(visible[:, :1]).tolist() == [0, 0, 0, 0]
 
 
-def test_fast_crops_and_flat_places_are_noticed() -> None:
+def test_fast_views_and_flat_places_are_noticed() -> None:
     clip = dot_clip()
-    assert median_step(clip) == pytest.approx(1.0)
-    assert median_step(Clip(clip.frames, clip.xy, clip.visible & (np.arange(4) % 2 == 0))) == np.inf
-    flat, textured = contrast(clip.frames[0], np.array([[40.0, 30.0], [21.0, 13.0]], np.float32))
-    assert flat == 0.0
+    assert median_step(clip.xy, clip.visible) == pytest.approx(1.0)
+    assert median_step(clip.xy, clip.visible & (np.arange(4) % 2 == 0)) == np.inf
+    places = np.array([[40.0, 30.0], [21.0, 13.0], [-5.0, 2.0], [np.nan, np.nan]], np.float32)
+    flat, textured, outside, unknown = contrast(clip.frames[0], places)
+    assert flat == outside == unknown == 0.0
     assert textured > 10.0
 
 
-def test_batches_repeat_and_differ_between_steps() -> None:
-    def source(rng: np.random.Generator) -> Clip:
-        return generate(SCENES, int(rng.integers(3)))
+class SceneSource:
+    """Draws one of a few scenes."""
 
-    stage = StageConfig(steps=1, frames=3, size=48, clips=2, points=8, rate=(1.0, 1.0))
-    first, again, other = (draw_batch(source, stage, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    def __init__(self, scenes: int) -> None:
+        self._scenes = scenes
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        return Drawn.of(generate(SCENES, int(rng.integers(self._scenes))))
+
+
+def batches_of(source: ClipSource, stage: StageConfig, seed: int = 0, **data: Any) -> list[Batch]:
+    recipe = tiny_recipe(stages=(stage,), seed=seed, data=DataConfig(scenes=(SCENES,), **data))
+    return list(Batches(recipe, source, 0, torch.device("cpu")).draw(range(stage.steps)))
+
+
+def test_batches_repeat_and_differ_between_steps() -> None:
+    stage = StageConfig(steps=2, frames=3, size=48, clips=2, points=8, rate=(1.0, 1.0))
+    (first, other), (again, _) = (batches_of(SceneSource(3), stage, seed=1) for _ in range(2))
     assert first.images.shape == (3, 2, 48, 48, 3)
     assert first.xy.shape == (3, 2, 8, 2)
     assert first.visible[0].all()
     torch.testing.assert_close(first.images, again.images)
     torch.testing.assert_close(first.xy, again.xy)
+    torch.testing.assert_close(first.displaced, again.displaced)
     assert not torch.equal(first.images, other.images)
+
+
+def test_loader_processes_draw_the_same_batches(tmp_path: Path) -> None:
+    for number in range(3):
+        save_clip(tmp_path / f"{number:012d}.clip.npz", generate(SCENES, number))
+    stage = StageConfig(steps=3, frames=3, size=48, clips=2, points=8, rate=(1.0, 1.0))
+    alone = batches_of(StoredClips(tmp_path), stage)
+    ahead = batches_of(StoredClips(tmp_path), stage, loaders=1)
+    for one, other in zip(alone, ahead, strict=True):
+        torch.testing.assert_close(one.images, other.images)
+        torch.testing.assert_close(one.xy, other.xy)
+
+
+def test_few_points_are_displaced_by_the_given_distances() -> None:
+    stage = StageConfig(steps=2, frames=5, size=64, clips=4, points=40, rate=(1.0, 1.0))
+    batch = batches_of(SceneSource(2), stage)[0]
+    distance = 64 * batch.displaced.norm(dim=-1)
+    moved = distance[distance > 0]
+    assert 0.3 * DISPLACED_SHARE < len(moved) / distance.numel() < 3.0 * DISPLACED_SHARE
+    assert moved.min() >= DISPLACEMENT[0] * 0.999
+    assert moved.max() <= DISPLACEMENT[1] * 1.001
+
+
+def test_clips_that_are_too_short_are_refused() -> None:
+    stage = StageConfig(steps=1, frames=9, size=48, clips=1, points=8, rate=(1.0, 1.0))
+    with pytest.raises(DatasetError, match="fewer than 9 frames"):
+        draw_shot(SceneSource(1), stage, np.random.default_rng(0))
 
 
 def test_own_sequences_are_drawn_without_what_is_unknown(tmp_path: Path) -> None:
@@ -251,30 +313,76 @@ def test_own_sequences_are_drawn_without_what_is_unknown(tmp_path: Path) -> None
         occluded=np.array([[False, True, False], [False, False, False]]),
         valid=np.array([[True, True, True], [True, True, False]]),
     )
-    clip = SequenceClips(tmp_path)(np.random.default_rng(0))
-    assert clip.frames.shape == (3, 40, 64, 3)
-    assert clip.visible.tolist() == [[True, False, True]]
-    np.testing.assert_allclose(clip.xy[0, [0, 2]], 20.0)
-    assert np.isnan(clip.xy[0, 1]).all()
+    drawn = SequenceClips(tmp_path).draw(np.random.default_rng(0))
+    assert isinstance(drawn.frames, np.ndarray)
+    assert drawn.frames.shape == (3, 40, 64, 3)
+    assert drawn.tracks.visible.tolist() == [[True, False, True], [True, True, False]]
+    assert drawn.tracks.known.tolist() == [[True, True, True], [True, True, False]]
+    np.testing.assert_allclose(drawn.tracks.xy[0, [0, 2]], 20.0)
+    assert np.isnan(drawn.tracks.xy[0, 1]).all()
 
 
-def test_unknown_positions_cost_nothing() -> None:
+def test_what_is_unknown_costs_nothing() -> None:
+    """Positions of hidden points that are unknown, and points of which nothing is known in a frame."""
     stage = StageConfig(steps=1, frames=2, size=48, clips=1, points=8, rate=(1.0, 1.0))
-    batch = draw_batch(lambda _: generate(SCENES, 0), stage, np.random.default_rng(0))
-    visible, xy = batch.visible.clone(), batch.xy.clone()
+    (batch,) = batches_of(SceneSource(1), stage)
+    visible, known = batch.visible.clone(), batch.known.clone()
     visible[1, 0, :4] = False
+    known[1, 0, 2:4] = False
     totals = []
-    for value in (5.0, torch.nan):
+    for value, claimed in ((5.0, False), (torch.nan, False), (torch.nan, True)):
+        xy = batch.xy.clone()
         xy[1, 0, :4] = value
+        # Whatever is said of an unknown point is not listened to.
+        xy[1, 0, 2:4], shown = (0.5 if claimed else value), visible.clone()
+        changed = dataclasses.replace(batch, xy=xy, visible=shown, known=known)
         torch.manual_seed(0)
         network = SmallNetwork(tiny_recipe().model)
-        unrolled = unroll(network, Batch(batch.images, xy, visible), fused=False, bfloat16=False)
-        loss = losses(unrolled, Batch(batch.images, xy, visible), LossConfig())
+        unrolled = unroll(network, changed, fused=False, bfloat16=False)
+        loss = losses(unrolled, changed, LossConfig())
         unrolled.backward(loss.total)
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         assert all(torch.isfinite(gradient).all() for gradient in gradients)
         totals.append(loss.total.item())
     assert totals[0] == pytest.approx(totals[1])
+    assert totals[0] == pytest.approx(totals[2])
+
+
+def test_gradients_are_finite_where_there_is_nothing_to_see() -> None:
+    """Points outside the image, whose surroundings are empty, whenever contexts are renewed."""
+    torch.manual_seed(0)
+    network = SmallNetwork(dataclasses.replace(tiny_recipe().model, height=48, width=48))
+    shape = 6, 1, 4
+    xy = torch.full((*shape, 2), 0.5)
+    xy[1:] = 3.0
+    displaced = torch.zeros(*shape, 2)
+    displaced[0] = 3.0
+    images = torch.randint(0, 256, (6, 1, 48, 48, 3), dtype=torch.uint8)
+    visible = torch.zeros(shape, dtype=torch.bool)
+    batch = Batch(images, xy, visible, torch.ones(shape, dtype=torch.bool), displaced)
+    unrolled = unroll(network, batch, fused=False, bfloat16=False)
+    unrolled.backward(losses(unrolled, batch, LossConfig()).total)
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_trunk_starts_from_its_weights_and_learns_more_slowly(tmp_path: Path) -> None:
+    state = TrainingState(tiny_recipe(), torch.device("cpu"))
+    weights = load_trunk_weights()
+    for name, value in state.network.encoder.trunk.state_dict().items():
+        torch.testing.assert_close(value, weights[name])
+    assert {group["share"] for group in state.optimizer.param_groups} == {0.2, 1.0}
+    other = TrainingState(tiny_recipe(pretrained_trunk=False), torch.device("cpu"))
+    assert not torch.equal(other.network.encoder.trunk.stem.conv.weight, weights["stem.conv.weight"])
+    (tmp_path / "weights.pth").write_bytes(b"other")
+    with pytest.raises(ModelFileError, match="SHA-256"):
+        read_trunk_weights(tmp_path / "weights.pth")
+
+
+def test_a_run_stops_in_time_and_goes_on(tmp_path: Path) -> None:
+    stopped = train(tiny_recipe(), tmp_path, minutes=0.0)
+    assert stopped.step == 1
+    assert train(tiny_recipe(), tmp_path).step == 6
 
 
 def test_generators_fill_a_pool_and_replace_the_oldest_clips(tmp_path: Path) -> None:

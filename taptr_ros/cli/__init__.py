@@ -1,7 +1,8 @@
-"""The command `taptr`: one subcommand per file."""
+"""The command `taptr`: one subcommand per file, imported when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,23 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 from taptr_ros import __version__
-from taptr_ros.cli import bench, convert, demo, evaluate, export, latency, replay, scenes, teach, track, train
-from taptr_ros.cli.arguments import Parser
-from taptr_ros.errors import TaptrError
+from taptr_ros.cli.parser import HelpFormatter, Parser
+from taptr_ros.errors import BackendUnavailableError, TaptrError
+
+COMMANDS = {
+    "demo": ("demo", "run source, tracker and recorder as live ROS nodes on a real clip"),
+    "track": ("track", "follow points through a video, a folder of images or a ROS 2 bag"),
+    "replay": ("replay", "track points through a ROS 2 bag into another bag, or play the bag for a node"),
+    "eval": ("evaluate", "measure a model's accuracy on sequences with ground truth"),
+    "bench": ("bench", "time a model on this machine"),
+    "latency": ("latency", "measure the live node's latency and losses between processes"),
+    "train": ("train", "train the small network"),
+    "teach": ("teach", "make training clips of real recordings"),
+    "scenes": ("scenes", "draw synthetic scenes and their tracks"),
+    "export": ("export", "write a model as ONNX graphs, which run without PyTorch"),
+    "convert": ("convert", "turn an official checkpoint into a model file"),
+}
+"""By name: the module with the command's arguments and what it does, and one line on it."""
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -25,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 is success, 2 input that cannot be used, with one sentence on stderr that says what to do, and 130 an
     interrupt from the keyboard.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        parsed = _parser().parse_args(arguments)
+        parsed = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
         parsed.run(parsed)
     except KeyboardInterrupt:
         print("taptr: interrupted.", file=sys.stderr)
@@ -40,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def _parser(asked: str) -> Parser:
+    """Return the parser of all commands, with the arguments of the one that is asked for."""
     parser = Parser(
         prog="taptr",
         description="Track any point through videos, image folders and ROS 2 bags, and measure how well and how fast.",
@@ -48,9 +65,25 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"taptr_ros {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, track, replay, evaluate, bench, latency, train, teach, scenes, export, convert):
-        command.add_parser(commands)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, formatter_class=HelpFormatter)
+        if name == asked:
+            _require_opencv()
+            imported = importlib.import_module(f"taptr_ros.cli.{module}")
+            imported.add_arguments(command)
+            command.set_defaults(run=imported.run)
     return parser
+
+
+def _require_opencv() -> None:
+    """Raise `BackendUnavailableError` if OpenCV, which every command needs, cannot be imported."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"OpenCV cannot be imported ({_one_line(error)}); run pip install opencv-python-headless, which needs no "
+            "display libraries, in place of opencv-python."
+        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -8,30 +8,12 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import get_args
 
-from taptr_ros.errors import BackendUnavailableError, InvalidConfigError
+from taptr_ros.errors import BackendUnavailableError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import BACKENDS, TAPTR_SMALL, load_backend
 from taptr_ros.tracking.config import Support, TrackerConfig
-
-Subparsers = Any
-"""What `ArgumentParser.add_subparsers` returns; its type has no public name."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises `InvalidConfigError` instead of printing its usage and exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the message as a sentence that names the help."""
-        raise InvalidConfigError(f"{message.rstrip('.')}; see `{self.prog} --help`.")
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Help that keeps the lines of the description and shows a default where there is one to show."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def size(text: str) -> tuple[int, int]:

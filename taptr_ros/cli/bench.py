@@ -13,8 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     count_list,
     load_requested_backend,
@@ -23,11 +21,13 @@ from taptr_ros.cli.arguments import (
     requires_torch,
     size_list,
 )
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_json_with
 from taptr_ros.cli.table import format_table
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.evaluation.benchmark import BenchmarkEntry, Peak, benchmark, measure_peaks
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.loading import LUCAS_KANADE
 
 DESCRIPTION = """\
 Time the stages of a model on this machine, after warm-up, with memories that hold real content:
@@ -35,7 +35,7 @@ Time the stages of a model on this machine, after warm-up, with memories that ho
   encode  features of one image
   init    content and context of new points
   decode  all points moved by one frame
-  frame   all of the tracker's work for one frame: encode, decode, memory, states
+  frame   all of the tracker's work for one image of a camera: resizing, encode, decode, memory, states
 
   taptr bench --threads 2 --json bench.json
 
@@ -48,23 +48,20 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 """Released architectures that can be timed without their weights."""
 
+ANY_SIZES = [(256, 256), (384, 512)]
+"""Input sizes (height, width) to time where the model has none of its own."""
+
 OUTPUT = """\
-The JSON file is a list of {"stage", "model", "backend", "threads", "height", "width", "points", "memory", "median_s",
-"cpu_s"}: median seconds per call, on the wall clock and summed over the processor's threads. The fastest that a plain
-matrix product (and, with PyTorch, a convolution) runs on this machine is printed below the table, for comparison.
+The JSON file is a list of {"stage", "model", "backend", "threads", "height", "width", "image_height", "image_width",
+"points", "memory", "median_s", "cpu_s"}: median seconds per call, on the wall clock and summed over CPU threads. The
+fastest that a plain matrix product (and, with PyTorch, a convolution) runs on this machine is printed below the table,
+for comparison.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "bench",
-        help="time a model on this machine",
-        description=DESCRIPTION,
-        epilog=OUTPUT,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument("--points", type=count_list, default="1,32,256", metavar="N,...", help="numbers of points")
     parser.add_argument(
         "--memory", type=count_list, default="1,64,512", metavar="M,...", help="numbers of filled memory slots"
@@ -72,32 +69,44 @@ def add_parser(commands: Subparsers) -> None:
     parser.add_argument(
         "--sizes",
         type=size_list,
-        default="256x256,384x512",
         metavar="HxW,...",
-        help="input sizes of the model (an exported one has one)",
+        help="input sizes of the model (default: its own; 256x256,384x512 for one that takes any)",
+    )
+    parser.add_argument(
+        "--images",
+        type=size_list,
+        default="480x640,1080x1920",
+        metavar="HxW,...",
+        help="sizes of the camera's images in a frame",
     )
     parser.add_argument("--seconds", type=positive, default=2.0, help="time for each measurement")
     parser.add_argument("--json", type=output_file, required=True, metavar="FILE", help="file for the results")
+    add_overwrite_argument(parser)
     add_model_arguments(parser)
     parser.set_defaults(threads=2)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table, and write the JSON file."""
+    is_ours = is_json_with("stage", "median_s", "cpu_s")
+    check_outputs([arguments.json], [arguments.model], overwrite=arguments.overwrite, is_ours=is_ours)
     load = functools.partial(_load, arguments)
+    takes_any = arguments.model == LUCAS_KANADE or arguments.model in ARCHITECTURES
+    sizes = arguments.sizes or (ANY_SIZES if takes_any else [None])
     measurements = benchmark(
         load,
         threads=arguments.threads,
-        sizes=arguments.sizes,
+        sizes=sizes,
+        images=arguments.images,
         points=arguments.points,
         memories=arguments.memory,
         seconds=arguments.seconds,
     )
     pairs = len(arguments.points) * len(arguments.memory)
-    total = len(arguments.sizes) * (1 + len(arguments.points) + 2 * pairs)
+    total = len(sizes) * (1 + len(arguments.points) + (1 + len(arguments.images)) * pairs)
     entries = list(tqdm(measurements, total=total, unit="measurement", disable=None, dynamic_ncols=True))
     arguments.json.write_text(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1) + "\n")
-    info = load(arguments.sizes[0]).info
+    info = load(sizes[0]).info
     print(f"{info.model} with {info.backend} on {info.device}, {arguments.threads} threads; {machine_name()}\n")
     print(_table(entries))
     print()
@@ -105,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(_peak_line(peak))
 
 
-def _load(arguments: argparse.Namespace, size: tuple[int, int]) -> Backend:
+def _load(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Backend:
     """Load the requested model, or build the named architecture with random weights."""
     if arguments.model not in ARCHITECTURES:
         return load_requested_backend(arguments, size)
@@ -120,7 +129,8 @@ def _load(arguments: argparse.Namespace, size: tuple[int, int]) -> Backend:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     shape = ARCHITECTURES[arguments.model]
-    config = ModelConfig.released(name=arguments.model, height=size[0], width=size[1], **shape)
+    height, width = size or ANY_SIZES[0]
+    config = ModelConfig.released(name=arguments.model, height=height, width=width, **shape)
     return TorchBackend(config, device=arguments.device, precision=arguments.precision)
 
 
@@ -135,11 +145,12 @@ def machine_name() -> str:
 
 
 def _table(entries: list[BenchmarkEntry]) -> str:
-    header = ("stage", "size", "points", "memory", "median ms", "cpu ms")
+    header = ("stage", "size", "image", "points", "memory", "median ms", "cpu ms")
     rows = [
         (
             entry.stage,
             f"{entry.height}x{entry.width}",
+            f"{entry.image_height}x{entry.image_width}" if entry.image_height else "-",
             str(entry.points or "-"),
             str(entry.memory or "-"),
             f"{1e3 * entry.median_s:.2f}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, output_file, requires_torch
+from taptr_ros.cli.arguments import output_file, requires_torch
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 
 DESCRIPTION = """\
 Turn an official TAPTRv3 checkpoint into a model file of this package. No code in the checkpoint is run, and every
@@ -17,21 +18,17 @@ Official checkpoints have a licence of their own, which allows non-commercial us
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "convert",
-        help="turn an official checkpoint into a model file",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="official checkpoint (.pth)")
     parser.add_argument("out", metavar="OUT", type=output_file, help="model file to write (.safetensors)")
+    add_overwrite_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Convert, and print what was found."""
+    check_outputs([arguments.out], [arguments.checkpoint], overwrite=arguments.overwrite)
     with requires_torch("Converting a checkpoint"):
         from taptr_ros.model.conversion import convert
     report = convert(arguments.checkpoint, arguments.out)

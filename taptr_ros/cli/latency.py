@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     count,
     output_file,
@@ -20,13 +18,14 @@ from taptr_ros.cli.arguments import (
     size,
     tracker_node_parameters,
 )
+from taptr_ros.cli.moving_pattern import spread_points, write_pattern
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_json_with
 from taptr_ros.cli.table import format_table
-from taptr_ros.media.frames import nanoseconds
-from taptr_ros.media.moving_pattern import spread_points, write_pattern
+from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.runtime.loading import LUCAS_KANADE
 
 if TYPE_CHECKING:
-    from taptr_ros.nodes.live_run import NodeProcesses, Watcher
+    from taptr_ros.cli.live_run import NodeProcesses, Watcher
 
 NAMESPACE = "/taptr_latency"
 
@@ -70,27 +69,24 @@ class LatencyReport:
     """p50, p95 and p99 of latency, tracker and overhead."""
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "latency",
-        help="measure the live node's latency and losses between processes",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("--points", type=count, default=100, metavar="N", help="points to track")
     parser.add_argument("--image-size", type=size, default=(480, 640), metavar="HxW", help="size of the images")
     parser.add_argument("--rate", type=positive, default=30.0, metavar="HZ", help="images per second")
     parser.add_argument("--seconds", type=positive, default=60.0, help="length of the measurement")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="file for the numbers")
+    add_overwrite_argument(parser)
     add_model_arguments(parser, default=LUCAS_KANADE)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print a table and write the JSON file."""
+    is_ours = is_json_with("images_sent", "milliseconds")
+    check_outputs([arguments.json], [arguments.model], overwrite=arguments.overwrite, is_ours=is_ours)
     with requires_ros("Measuring the live node"):
-        from taptr_ros.nodes.live_run import live_run
+        from taptr_ros.cli.live_run import live_run
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "pattern.avi"
         height, width = arguments.image_size
@@ -111,9 +107,9 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo
 
+    from taptr_ros.cli.live_run import START_TIME
     from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
-    from taptr_ros.nodes.live_run import START_TIME
     from taptr_ros.srv import AddPoints
 
     height, width = arguments.image_size

@@ -1,20 +1,23 @@
-"""What `taptr track` and `taptr replay` share: the source, the query points, and tracking with progress."""
+"""What `taptr track` and `taptr replay` share: the query points, and tracking them through a source."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import count
-from taptr_ros.errors import InvalidPointsError
-from taptr_ros.media.frames import Frame, Source
-from taptr_ros.media.points import QueryPoints, grid_points, parse_points
-
-MAX_GRID = 256
-"""Most points per side of a grid: its square is the largest capacity of a tracker."""
+from taptr_ros.cli.interrupts import held_interrupt
+from taptr_ros.cli.points import QueryPoints, grid_queries, parse_points
+from taptr_ros.errors import InvalidImageError, InvalidPointsError, SourceError
+from taptr_ros.sources.frames import Frame, LeftOut, Source
+from taptr_ros.sources.grid import MAX_SIDE
+from taptr_ros.tracking.states import Tracks
+from taptr_ros.tracking.stream import Step, TrackStream
+from taptr_ros.tracking.tracker import PointTracker
 
 
 def add_topic_argument(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +40,23 @@ def add_points_arguments(parser: argparse.ArgumentParser, *, required: bool) -> 
 def grid_side(text: str) -> int:
     """Parse the number of points per side of a grid."""
     side = count(text)
-    if side > MAX_GRID:
-        raise argparse.ArgumentTypeError(f'"{text}" is more than {MAX_GRID} points per side')
+    if side > MAX_SIDE:
+        raise argparse.ArgumentTypeError(f'"{text}" is more than {MAX_SIDE} points per side')
     return side
 
 
 def requested_points(arguments: argparse.Namespace, source: Source) -> QueryPoints:
     """Return the points to track, checked against the first frame and the announced length of the source."""
-    height, width = next(iter(source)).image.shape[:2]
-    queries = grid_points(arguments.grid, width, height) if arguments.grid else parse_points(arguments.points)
+    first = next(iter(source), None)
+    if first is None:
+        raise SourceError(f"{source.name} holds no images; choose another source.")
+    height, width = first.image.shape[:2]
+    if arguments.grid:
+        queries = grid_queries(arguments.grid, width, height)
+    else:
+        queries = parse_points(arguments.points)
+        if queries.look_normalised:
+            _say("All points lie within 0 and 1, as if they were shares of the image; they are taken for pixels.")
     queries.check_inside(width, height)
     for row in np.flatnonzero(queries.frames >= (source.frame_count or np.inf))[:1]:
         raise InvalidPointsError(
@@ -55,10 +66,45 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> QueryPoin
     return queries
 
 
-def frames_with_starts(
-    source: Source, queries: QueryPoints, *, quiet: bool
-) -> Iterator[tuple[Frame, QueryPoints | None]]:
-    """Yield every frame with the points that start in it, behind a progress bar on stderr if that is a terminal."""
-    bar = tqdm(source, total=source.frame_count, unit="frame", disable=quiet or None, dynamic_ncols=True)
-    for index, frame in enumerate(bar):
-        yield frame, queries.starting_in(index)
+def track_frames(
+    source: Source, queries: QueryPoints, tracker: PointTracker, *, quiet: bool
+) -> Iterator[tuple[Frame, Tracks]]:
+    """Track the points through a source and yield every frame that is used with its tracks.
+
+    A frame that is left out is counted, and the first one named on stderr; a point that starts in it starts in the
+    next one. An interrupt ends the tracking after the frame in work and is raised then. Progress is shown on stderr if
+    that is a terminal.
+    """
+    left_out = LeftOut(_say)
+    source.report = left_out
+    stream = TrackStream(tracker)
+    used = following = 0  # frames that were used; number of the frame after the last one
+    with held_interrupt() as interrupt:
+        for frame in tqdm(source, total=source.frame_count, unit="frame", disable=quiet or None, dynamic_ncols=True):
+            starting = queries.starting_in(range(following, frame.number + 1))
+            following = frame.number + 1
+            if starting is not None:
+                tracker.add(starting.xy, starting.ids)
+            try:
+                step = stream.step(frame.image, frame.stamp)
+            except InvalidImageError as error:
+                step = Step(None, str(error))
+            for notice in step.notices:
+                _say(notice)
+            if step.tracks is not None:
+                used += 1
+                yield frame, step.tracks
+            else:
+                left_out(f"{frame.origin}: {step.left_out}")
+            if interrupt.came:
+                break
+    if left_out.count > 1:
+        _say(f"{left_out.count} images were left out.")
+    if source.frame_count is not None and used + left_out.count < source.frame_count:
+        _say(f"read {used + left_out.count} of the {source.frame_count} frames that {source.name} announces.")
+    if never_started := queries.ids[queries.frames >= following].tolist():
+        _say(f"the source ended before these points started: {', '.join(map(str, never_started))}.")
+
+
+def _say(sentence: str) -> None:
+    print(f"taptr: {sentence}", file=sys.stderr)

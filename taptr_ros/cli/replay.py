@@ -9,8 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from taptr_ros.cli.arguments import (
-    HelpFormatter,
-    Subparsers,
     add_model_arguments,
     add_size_argument,
     add_tracker_arguments,
@@ -20,15 +18,15 @@ from taptr_ros.cli.arguments import (
     requires_ros,
     tracker_config,
 )
-from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, frames_with_starts, requested_points
-from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidStampError, SourceError
-from taptr_ros.media.frames import NANOSECONDS, STORAGES
-from taptr_ros.media.sources import open_source
-from taptr_ros.nodes.shared_tracker import SharedTracker
+from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, requested_points, track_frames
+from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.errors import InvalidConfigError, SourceError
+from taptr_ros.sources.opening import open_source
+from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:
-    from taptr_ros.media.bag_source import BagSource
+    from taptr_ros.sources.bag_source import BagSource
 
 DESCRIPTION = """\
 Track points through the images of a rosbag2 and write the tracks to a new rosbag2, or play the images for a node.
@@ -36,29 +34,22 @@ Track points through the images of a rosbag2 and write the tracks to a new rosba
   taptr replay my_bag --grid 10 --out tracks_bag
   taptr replay my_bag --publish --rate 0.5 --ros-args -r image:=/camera/image_raw
 
-The new bag has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at which
-the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
+The new bag (mcap) has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at
+which the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
 
 With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the factor
 on their speed. Arguments after --ros-args go to ROS.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "replay",
-        help="track points through a ROS 2 bag into another bag, or play the bag for a node",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("bag", metavar="BAG", help="a rosbag2 (sqlite3 or mcap), raw or compressed images")
     add_topic_argument(parser)
     add_points_arguments(parser, required=False)
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="storage format of the new bag")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
     add_size_argument(parser)
@@ -73,7 +64,7 @@ def add_parser(commands: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write a bag of tracks, or publish."""
     source = open_source(arguments.bag, image_topic=arguments.image_topic)
-    from taptr_ros.media.bag_source import BagSource  # not before: its packages may be missing
+    from taptr_ros.sources.bag_source import BagSource  # not before: its packages may be missing
 
     if not isinstance(source, BagSource):
         raise SourceError(f"{arguments.bag} is not a rosbag2; use taptr track, or the node video_source, for videos.")
@@ -99,8 +90,8 @@ def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
 
 def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     """Track every image; everything that can be wrong is checked before the model loads."""
-    from taptr_ros.media.bags import BagWriter, RecordedMessage
-    from taptr_ros.media.interfaces import TRACKED_POINTS, serialized_tracks
+    from taptr_ros.sources.bags import BagWriter, RecordedMessage
+    from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks
 
     if arguments.out is None:
         raise InvalidConfigError("--out is missing; give it, or --publish; see `taptr replay --help`.")
@@ -108,36 +99,24 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
         raise InvalidConfigError("There are no points to track; give --points or --grid.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
+    check_outputs([arguments.out], [arguments.bag, arguments.points, arguments.model], overwrite=False)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
-    stream = SharedTracker(tracker)
-    topic = arguments.tracks_topic
-    images = skipped = 0
+    images = 0
     first = last = None
     started = time.perf_counter()
-    with BagWriter(arguments.out, arguments.storage) as bag:
-        bag.add_topic(topic, TRACKED_POINTS)
-        for frame, starting in frames_with_starts(source, queries, quiet=arguments.quiet):
-            if starting is not None:
-                tracker.add(starting.xy, starting.ids)
-            try:
-                step = stream.step(frame.image, frame.stamp)
-            except (InvalidImageError, InvalidStampError) as error:
-                skipped += 1
-                print(f"taptr: an image was left out. {error}", file=sys.stderr)
-                continue
-            for notice in step.notices:
-                print(f"taptr: {notice}", file=sys.stderr)
-            data = serialized_tracks(step.tracks, frame.frame_id)
-            bag.write(topic, RecordedMessage(frame.recorded, data))
+    with BagWriter(arguments.out) as bag:
+        bag.add_topic(arguments.tracks_topic, TRACKED_POINTS)
+        for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
+            data = serialized_tracks(tracks, frame.frame_id)
+            bag.write(arguments.tracks_topic, RecordedMessage(frame.recorded, data))
             images += 1
             first, last = first or frame.recorded, frame.recorded
     seconds = time.perf_counter() - started
     if not arguments.quiet:
         pace = (last - first) / NANOSECONDS / seconds if first and last else 0.0
-        left_out = f", {skipped} left out" if skipped else ""
         print(
-            f"{len(queries.ids)} points over {images} images{left_out} in {seconds:.1f} s "
+            f"{len(queries.ids)} points over {images} images in {seconds:.1f} s "
             f"({images / seconds:.1f} images/s, {pace:.1f} times real time): {arguments.out}"
         )

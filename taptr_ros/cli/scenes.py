@@ -9,7 +9,8 @@ from typing import get_args
 import cv2
 from tqdm import tqdm
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, count, output_file, size
+from taptr_ros.cli.arguments import count, output_file, size
+from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.training.scenes import SceneConfig, generate, generate_many
 from taptr_ros.training.scenes.config import Kind
@@ -24,13 +25,11 @@ a ring a hidden one, a line the way that the point came. docs/scenes.md describe
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "scenes", help="draw synthetic scenes and their tracks", description=DESCRIPTION, formatter_class=HelpFormatter
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("--out", type=output_file, required=True, metavar="SHEET.png", help="picture to write")
+    add_overwrite_argument(parser)
     parser.add_argument("--photos", metavar="DIR", help="folder of photos to cut textures from (default: none)")
     parser.add_argument("--kind", choices=get_args(Kind), default=SceneConfig.kind, help="kind of scenes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the first clip; others follow")
@@ -46,6 +45,7 @@ def add_parser(commands: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Generate the clips, write the sheet, and print how long the clips took."""
+    check_outputs([arguments.out], [arguments.photos], overwrite=arguments.overwrite)
     if arguments.seed < 0:
         raise InvalidConfigError(f"--seed is {arguments.seed}; give 0 or more.")
     height, width = arguments.size

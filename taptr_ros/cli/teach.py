@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, add_model_arguments, load_requested_backend, requires_torch
+from taptr_ros.cli.arguments import add_model_arguments, load_requested_backend, requires_torch
 from taptr_ros.errors import TaptrError
-from taptr_ros.media.sources import open_source
+from taptr_ros.sources.opening import open_source
 
 DESCRIPTION = """\
 Track points through recordings of your own, forwards and backwards, and keep what both ways agree on: clips for
@@ -21,12 +23,9 @@ student's sees more: export it with --size first.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "teach", help="make training clips of real recordings", description=DESCRIPTION, formatter_class=HelpFormatter
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("sources", metavar="SOURCE", type=Path, nargs="+", help="videos, folders of images or bags")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the clips")
     add_model_arguments(parser)
@@ -40,17 +39,25 @@ def run(arguments: argparse.Namespace) -> None:
     teacher = load_requested_backend(arguments, None)
     arguments.out.mkdir(parents=True, exist_ok=True)
     number = points = 0
-    refused = []
+    refused: list[str] = []
     for path in tqdm(arguments.sources, unit="recording", disable=None, dynamic_ncols=True):
-        try:
+        with _noting(refused, path):
             for frames in pieces(frame.image for frame in open_source(path)):
                 clip = taught(teacher, frames, seed=number)
                 if clip is not None:
                     save_clip(arguments.out / f"{number:012d}{SUFFIX}", clip)
                     points += len(clip.xy)
                 number += 1
-        except TaptrError as error:
-            refused.append(f"{path}: {error}")
-    print("\n".join(refused))
+    for line in refused:
+        print(line)
     kept = len(list(arguments.out.glob(f"*{SUFFIX}")))
     print(f"{kept} of {number} pieces with {points} points in {arguments.out}")
+
+
+@contextlib.contextmanager
+def _noting(refused: list[str], path: Path) -> Iterator[None]:
+    """Note what is wrong with a recording, for the others to go on."""
+    try:
+        yield
+    except TaptrError as error:
+        refused.append(f"{path}: {error}")

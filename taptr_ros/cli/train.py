@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 
-from taptr_ros.cli.arguments import HelpFormatter, Subparsers, requires_torch
+from taptr_ros.cli.arguments import requires_torch
 from taptr_ros.errors import InvalidConfigError
 
 DESCRIPTION = """\
@@ -20,12 +20,9 @@ a run goes on from its last checkpoint. docs/training.md describes the recipe.
 """
 
 
-def add_parser(commands: Subparsers) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train", help="train the small network", description=DESCRIPTION, formatter_class=HelpFormatter
-    )
-    parser.set_defaults(run=run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = DESCRIPTION
     parser.add_argument("config", metavar="CONFIG.yaml", type=Path, nargs="?", help="the recipe")
     parser.add_argument(
         "--run",

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.runtime.backend import Backend, BackendInfo, Decoded, Features, QueryArrays, TrackArrays
 from taptr_ros.runtime.coordinates import UnitCoordinates
+from taptr_ros.sources.panning import panning_images
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.tracker import PointTracker
 
@@ -29,6 +29,9 @@ MAX_CALLS = 200
 
 SCENE_FRAMES = 6
 """Frames of the scene that the benchmark shows again and again, forwards and backwards."""
+
+NO_IMAGE = (0, 0)
+"""Size of the camera's image in a stage that has none."""
 
 PEAK_MATRIX = 2048
 """Side of the square matrices of the peak measurement."""
@@ -45,13 +48,16 @@ class BenchmarkEntry:
     """One measurement; the fields are the keys of the JSON file."""
 
     stage: str
-    """`encode`, `init`, `decode`, or `frame`: a whole `PointTracker.step`."""
+    """`encode`, `init`, `decode`, or `frame`: a whole `PointTracker.step` from a camera's image on."""
     model: str
     backend: str
     threads: int
     height: int
     width: int
-    """Input size in pixels."""
+    """Input size of the model in pixels."""
+    image_height: int
+    image_width: int
+    """Size in pixels of the camera's image in a frame; 0 for the other stages, which have none."""
     points: int
     """Points in the call; 0 for encode, which sees none."""
     memory: int
@@ -76,10 +82,11 @@ class Peak:
 
 
 def benchmark(
-    load: Callable[[tuple[int, int]], Backend],
+    load: Callable[[tuple[int, int] | None], Backend],
     *,
     threads: int,
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[int, int] | None],
+    images: Sequence[tuple[int, int]],
     points: Sequence[int],
     memories: Sequence[int],
     seconds: float,
@@ -87,9 +94,10 @@ def benchmark(
     """Measure every stage at every size, number of points and number of memory slots, and yield each result.
 
     Args:
-        load: returns the backend for an input size (height, width), set up for `threads` threads.
+        load: returns the backend for an input size (height, width), set up for `threads` threads; None is its own size.
         threads: threads to report.
-        sizes: input sizes (height, width) in pixels.
+        sizes: input sizes (height, width) in pixels; None is the model's own.
+        images: sizes (height, width) in pixels of a camera's images, from which whole frames are measured.
         points: numbers of points.
         memories: numbers of filled memory slots per point.
         seconds: time budget of one measurement, exceeded only by calls so slow that a few of them take longer.
@@ -97,10 +105,11 @@ def benchmark(
     for size in sizes:
         backend = load(size)
         info = backend.info
-        for stage, count, slots, call in _calls(backend, _Scene(backend, size), points, memories):
+        height, width = size or (info.height, info.width)
+        for stage, camera, count, slots, call in _calls(backend, (height, width), images, points, memories):
             median, processor = _measure(_synchronised(call, info), seconds)
             yield BenchmarkEntry(
-                stage, info.model, info.backend, threads, size[0], size[1], count, slots, median, processor
+                *(stage, info.model, info.backend, threads, height, width, *camera, count, slots, median, processor)
             )
 
 
@@ -139,36 +148,29 @@ class _Scene:
         return min(position, 2 * SCENE_FRAMES - 2 - position)
 
 
-def panning_images(height: int, width: int, frames: int) -> list[NDArray[np.uint8]]:
-    """Return images uint8 [height,width,3] RGB of one texture, moved by (3, 2) pixels from each to the next."""
-    generator = np.random.default_rng(7)
-    shape = (height + 2 * frames, width + 3 * frames, 3)
-    texture = np.zeros(shape, np.float32)
-    # Coarse and fine blobs give every pyramid level of a network or of optical flow something to follow; finer ones
-    # would change the picture from frame to frame as much as a scene cut does.
-    for blob in (6.0, 15.0, 40.0):
-        octave = cv2.GaussianBlur(generator.standard_normal(shape).astype(np.float32), (0, 0), blob)
-        texture += (octave - octave.mean()) / octave.std()
-    levels = np.clip(128.0 + 25.0 * texture, 0, 255).astype(np.uint8)
-    return [levels[2 * f : 2 * f + height, 3 * f : 3 * f + width].copy() for f in range(frames)]
-
-
 def _calls(
-    backend: Backend, scene: _Scene, points: Sequence[int], memories: Sequence[int]
-) -> Iterator[tuple[str, int, int, Callable[[], object]]]:
-    """Yield stage, number of points, number of memory slots and the call to measure, one size's all."""
-    yield "encode", 0, 0, lambda: backend.encode(scene.images[0])
+    backend: Backend,
+    size: tuple[int, int],
+    images: Sequence[tuple[int, int]],
+    points: Sequence[int],
+    memories: Sequence[int],
+) -> Iterator[tuple[str, tuple[int, int], int, int, Callable[[], object]]]:
+    """Yield stage, size of a camera's image, points, memory slots and the call to measure, one input size's all."""
+    scene = _Scene(backend, size)
+    yield "encode", NO_IMAGE, 0, 0, lambda: backend.encode(scene.images[0])
     for count in points:
         xy = _query_points(count)
-        yield "init", count, 0, functools.partial(backend.init_queries, scene.features[0], xy)
+        yield "init", NO_IMAGE, count, 0, functools.partial(backend.init_queries, scene.features[0], xy)
     for count in points:
         recording = _record(backend, scene, count)
         for slots in memories:
-            yield "decode", count, slots, _decode_call(backend, scene, recording, slots)
-    for count in points:
-        recording = _record(backend, scene, count)
-        for slots in memories:
-            yield "frame", count, slots, _frame_call(backend, scene, recording, slots)
+            yield "decode", NO_IMAGE, count, slots, _decode_call(backend, scene, recording, slots)
+    for camera in images:
+        seen = _Scene(backend, camera)
+        for count in points:
+            recording = _record(backend, seen, count)
+            for slots in memories:
+                yield "frame", camera, count, slots, _frame_call(backend, seen, recording, slots)
 
 
 def _query_points(count: int) -> NDArray[np.float32]:
@@ -206,7 +208,7 @@ def _record(backend: Backend, scene: _Scene, count: int) -> _Recording:
 
 def _remember(tracks: TrackArrays, slot: int, decoded: Decoded, frame: int) -> None:
     count = len(decoded.xy)
-    weight = np.maximum(decoded.visibility, np.float32(1e-6))
+    weight = np.maximum(decoded.visibility * decoded.confidence, np.float32(1e-6))
     tracks.remember(np.arange(count), np.full(count, slot), decoded.content, weight, frame)
 
 

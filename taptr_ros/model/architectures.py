@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.small_config import SmallConfig
+from taptr_ros.model.tuning import Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from taptr_ros.model.decoder import DecoderInput
     from taptr_ros.model.sampling import Form
+
+T = TypeVar("T")
 
 Config = ModelConfig | SmallConfig
 """The configuration of any network."""
@@ -82,7 +85,14 @@ def config_from_dict(fields: object) -> Config:
             "another version of taptr_ros made it."
         )
     kind = ARCHITECTURES[architecture]
-    known = {field.name for field in dataclasses.fields(kind)}
+    if "tuning" in fields:
+        fields["tuning"] = _from_fields(Tuning, fields["tuning"])
+    return _from_fields(kind, fields)
+
+
+def _from_fields(kind: type[T], fields: dict[str, Any]) -> T:
+    """Return the dataclass `kind` with these fields; raises `InvalidConfigError` for those that it does not have."""
+    known = {field.name for field in dataclasses.fields(cast(Any, kind))}
     if unknown := sorted(set(fields) - known):
         raise InvalidConfigError(
             f"The model's config has unknown entries {', '.join(unknown)}; another version of taptr_ros made it."

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal, get_args
 
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.model.tuning import Tuning
 
 Backbone = Literal["resnet18", "resnet50"]
 
@@ -52,6 +53,8 @@ class ModelConfig:
     """Input width in pixels; images are stretched to it."""
     visible_threshold: float = 0.5
     """Visibility probability above which a point counts as visible."""
+    tuning: Tuning = Tuning()
+    """How the tracker searches with these weights."""
     self_attention: bool = True
     """Let the points attend to each other in every decoder layer. Off, every track is independent of the others."""
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
 
 LEVEL_STRIDES = (2, 8, 16)
 """Input pixels per pixel of each feature level, finest first."""
@@ -57,6 +58,8 @@ class SmallConfig:
     Training asks for points that are visible and within 12 pixels of where they are reported. At less than one half,
     fewer of those that are a little off are taken for hidden.
     """
+    tuning: Tuning = TAPTR_SMALL_TUNING
+    """How the tracker searches with these weights and renews contexts."""
 
     # What other architectures let their configuration choose.
     corner_aligned_coordinates: ClassVar[bool] = False

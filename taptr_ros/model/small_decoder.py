@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -114,7 +115,7 @@ class SmallDecoder(nn.Module):
         x = tracks.content + self.motion(pixels / CORRECTION_SCALE)
         context = self.context_scale * tracks.context.flatten(1, 2)
         cells = context.split(self.config.level_channels, dim=-1)
-        first, *later = self.layers
+        first, *later = cast("list[SmallDecoderLayer]", list(self.layers))
         x = first.remember(x, tracks)
 
         peak = self.heat_map(features, tracks.context, start)
@@ -129,9 +130,9 @@ class SmallDecoder(nn.Module):
         # The logarithm of the probability that the point is visible and close to the place.
         at_peak, at_start = F.logsigmoid(logits.detach()).sum(-1).chunk(2)
         leaps = (at_peak > at_start).unsqueeze(-1)
-        x = torch.where(leaps, *contents.chunk(2))
-        position = torch.where(leaps, *places.chunk(2))
         positions, judged = list(places.chunk(2)), list(logits.chunk(2))
+        from_peak, from_start = contents.chunk(2)
+        x, position = torch.where(leaps, from_peak, from_start), torch.where(leaps, positions[0], positions[1])
 
         for layer in later:
             # Layers learn to correct what they are given: no gradient runs through the position.

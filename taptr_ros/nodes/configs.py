@@ -3,106 +3,171 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.nodes.parameters import check_choices
 from taptr_ros.runtime.loading import TAPTR_SMALL
+from taptr_ros.settings import check_settings, setting
 
 
 @dataclasses.dataclass(frozen=True)
 class NodeConfig:
     """What the node `tracker` loads and how it takes images. Raises `InvalidConfigError` for values that cannot be."""
 
-    model: str = TAPTR_SMALL
-    """`taptr_small`, the network that comes with the package, `lucas_kanade`, which needs no weights, or the path of a
-    model file (.safetensors) or of a folder written by `taptr export`."""
-    backend: Literal["auto", "torch", "onnxruntime", "opencv"] = "auto"
-    """What runs the model; `auto` is what fits it."""
-    device: str = "cpu"
-    """Where the model runs: `cpu`, `cuda`, `cuda:INDEX` or, with ONNX Runtime, `tensorrt`."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the model's numbers; `bfloat16` with PyTorch only."""
-    threads: int = 0
-    """Processor threads of the backend; 0 leaves the choice to its library."""
-    input_height: int = 0
-    """Height in pixels that images are stretched to for the model; 0 is the model's own."""
-    input_width: int = 0
-    """Width in pixels that images are stretched to for the model; 0 is the model's own."""
+    model: str = setting(
+        TAPTR_SMALL,
+        "`taptr_small`, the network that comes with the package, `lucas_kanade`, which needs no weights, or the path "
+        "of a model file (.safetensors) or of a folder written by `taptr export`.",
+    )
+    backend: Literal["auto", "torch", "onnxruntime", "opencv"] = setting(
+        "auto",
+        "What runs the model; `auto` is what fits it.",
+    )
+    device: str = setting(
+        "cpu",
+        "Where the model runs: `cpu`, `cuda`, `cuda:INDEX` or, with ONNX Runtime, `tensorrt`.",
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32",
+        "Precision of the model's numbers; `bfloat16` with PyTorch only.",
+    )
+    threads: int = setting(
+        0,
+        "Processor threads of the backend; 0 leaves the choice to its library.",
+        limits=(0, 1024),
+    )
+    input_height: int = setting(
+        0,
+        "Height in pixels that images are stretched to for the model; 0 is the model's own.",
+        limits=(0, 65536),
+    )
+    input_width: int = setting(
+        0,
+        "Width in pixels that images are stretched to for the model; 0 is the model's own.",
+        limits=(0, 65536),
+    )
 
-    compressed: bool = False
-    """Topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image."""
-    every_frame: bool = False
-    """Process every image in order, for replay, instead of the newest; the subscription is then reliable."""
-    waiting_frames: int = 100
-    """Most images that wait with `every_frame`; a further one supersedes the oldest."""
-    autostart: bool = True
-    """Configure and activate the node at its start; off, a lifecycle manager does."""
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "threads": (0, 1024),
-        "input_height": (0, 65536),
-        "input_width": (0, 65536),
-        "waiting_frames": (1, 65536),
-    }
+    compressed: bool = setting(
+        False,
+        "Topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image.",
+    )
+    every_frame: bool = setting(
+        False,
+        "Process every image in order, for replay, instead of the newest; the subscription is then reliable.",
+    )
+    waiting_frames: int = setting(
+        100,
+        "Most images that wait with `every_frame`; a further one supersedes the oldest.",
+        limits=(1, 65536),
+    )
+    autostart: bool = setting(
+        True,
+        "Configure and activate the node at its start; off, a lifecycle manager does.",
+    )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_settings(self)
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Input (height, width) of the model, None for its own.
+
+        Raises `InvalidConfigError` if only one of the two is given: both can be set one after the other.
+        """
         if bool(self.input_height) != bool(self.input_width):
             raise InvalidConfigError(
                 f"input_height is {self.input_height} and input_width {self.input_width}; give both, or 0 for both."
             )
+        return (self.input_height, self.input_width) if self.input_height else None
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoSourceConfig:
     """What the node `video_source` publishes, and when."""
 
-    source: str = ""
-    """A video file, a folder of images or a rosbag2; empty takes the camera with the number `camera`."""
-    camera: int = 0
-    """Number of the camera, as in /dev/video0."""
-    image_topic: str = ""
-    """Topic of the images in a rosbag2; empty if it has only one."""
-    rate: float = 0.0
-    """Images per second; 0 keeps the times of the source."""
-    speed: float = 1.0
-    """Factor on the times of a file or rosbag2: 2 plays it in half the time. Without effect if `rate` is given."""
-    loop: bool = False
-    """Begin again at the end of a file or rosbag2."""
-    subscribers: int = 1
-    """Begin when this many subscriptions to `image` are there; 0 begins at once."""
-    frame_id: str = "camera_optical_frame"
-    """frame_id of the headers; a rosbag2 keeps its own."""
-    camera_width: int = 0
-    """Width in pixels to ask a camera for; 0 leaves what it is set to."""
-    camera_height: int = 0
-    """Height in pixels to ask a camera for; 0 leaves what it is set to."""
+    source: str = setting(
+        "",
+        "A video file, a folder of images or a rosbag2; empty takes the camera with the number `camera`.",
+    )
+    camera: int = setting(
+        0,
+        "Number of the camera, as in /dev/video0.",
+        limits=(0, 63),
+    )
+    image_topic: str = setting(
+        "",
+        "Topic of the images in a rosbag2; empty if it has only one.",
+    )
+    rate: float = setting(
+        0.0,
+        "Images per second; 0 keeps the times of the source.",
+        limits=(0.0, 1000.0),
+    )
+    speed: float = setting(
+        1.0,
+        "Factor on the times of a file or rosbag2: 2 plays it in half the time. Without effect if `rate` is given.",
+        limits=(0.001, 1000.0),
+    )
+    loop: bool = setting(
+        False,
+        "Begin again at the end of a file or rosbag2.",
+    )
+    subscribers: int = setting(
+        1,
+        "Begin when this many subscriptions to `image` are there; 0 begins at once.",
+        limits=(0, 1000),
+    )
+    frame_id: str = setting(
+        "camera_optical_frame",
+        "frame_id of the headers; a rosbag2 keeps its own.",
+    )
+    camera_width: int = setting(
+        0,
+        "Width in pixels to ask a camera for; 0 leaves what it is set to.",
+        limits=(0, 65536),
+    )
+    camera_height: int = setting(
+        0,
+        "Height in pixels to ask a camera for; 0 leaves what it is set to.",
+        limits=(0, 65536),
+    )
 
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "camera": (0, 63),
-        "rate": (0.0, 1000.0),
-        "speed": (0.001, 1000.0),
-        "subscribers": (0, 1000),
-        "camera_width": (0, 65536),
-        "camera_height": (0, 65536),
-    }
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class GridConfig:
+    """What the node `grid` asks a tracker for."""
+
+    side: int = setting(
+        8,
+        "Points per side of the grid; the tracker's `capacity` must be their square or more.",
+        limits=(1, 256),
+    )
+    renew_below: float = setting(
+        0.3,
+        "Share of the points that must be visible or occluded; with fewer, as after a cut, a new grid replaces them. 0 "
+        "asks once.",
+        limits=(0.0, 1.0),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecorderConfig:
     """What the node `recorder` writes."""
 
-    directory: str = "tracks_bag"
-    """Folder of the rosbag2 to write; it must not exist yet."""
-    storage: Literal["mcap", "sqlite3"] = "mcap"
-    """Storage format of the rosbag2."""
-    images: bool = True
-    """Record topic `image` too, beside `tracks`."""
-    compressed: bool = False
-    """Topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image."""
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {}
+    directory: str = setting(
+        "tracks_bag",
+        "Folder of the rosbag2 to write; it must not exist yet.",
+    )
+    images: bool = setting(
+        True,
+        "Record topic `image` too, beside `tracks`.",
+    )
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_settings(self)

@@ -1,4 +1,4 @@
-"""What /diagnostics says of the stream: rate, latency, images that did not make it, memory."""
+"""What /diagnostics says of the stream: rate, latency, images that were not tracked, memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import resource
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -35,8 +36,9 @@ class _Window:
     superseded: int = 0
     lost: int = 0
     refused: int = 0
-    refusal: str = ""
-    """Why the last refused image was refused."""
+    left_out: int = 0
+    reason: str = ""
+    """Why the last of those that were refused or left out was not used."""
 
 
 class StreamStatistics:
@@ -47,8 +49,14 @@ class StreamStatistics:
         self._window = _Window()
         self._window_start = time.monotonic()
         self._latencies: collections.deque[Latency] = collections.deque(maxlen=REMEMBERED_IMAGES)
-        self._superseded = self._lost = self._refused = self._processed = 0
+        self._superseded = self._lost = self._refused = self._left_out = self._processed = 0
         self._tracks = 0
+
+    def begin_stream(self) -> None:
+        """Forget the tracks and the latencies of the stream before; what was counted stays."""
+        with self._lock:
+            self._latencies.clear()
+            self._tracks = 0
 
     def processed(self, latency: Latency, tracks: int) -> None:
         """Count an image whose tracks were published."""
@@ -75,8 +83,15 @@ class StreamStatistics:
         """Count an image that cannot be used."""
         with self._lock:
             self._window.refused += 1
-            self._window.refusal = reason
+            self._window.reason = reason
             self._refused += 1
+
+    def left_out(self, reason: str) -> None:
+        """Count a good image that has no place in the stream: late, repeated, of another size."""
+        with self._lock:
+            self._window.left_out += 1
+            self._window.reason = reason
+            self._left_out += 1
 
     def report(self, name: str, state: str, info: BackendInfo | None) -> DiagnosticStatus:
         """Return the state of the stream since the last report. `info` is None while no model is loaded."""
@@ -97,6 +112,8 @@ class StreamStatistics:
                 "images superseded": str(self._superseded),
                 "images lost in transport": str(self._lost),
                 "images refused": str(self._refused),
+                "images left out": str(self._left_out),
+                "memory [MB]": _resident_memory(),
                 "peak memory [MB]": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
             }
         pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
@@ -115,10 +132,18 @@ class StreamStatistics:
 def _judgement(state: str, window: _Window) -> tuple[bytes, str]:
     if state != "active":
         return DiagnosticStatus.OK, f"The node is {state}."
-    if window.refused:
-        return DiagnosticStatus.ERROR, f"{window.refused} images were refused. {window.refusal}"
+    unused = window.refused + window.left_out
+    if unused:
+        level = DiagnosticStatus.WARN if window.processed else DiagnosticStatus.ERROR
+        return level, f"{window.refused} images were refused and {window.left_out} left out. {window.reason}"
     if window.lost:
         return DiagnosticStatus.WARN, f"The transport lost {window.lost} images."
     if not window.processed:
         return DiagnosticStatus.WARN, "No image was processed since the last report."
     return DiagnosticStatus.OK, f"Tracking; {window.superseded} images gave way to newer ones."
+
+
+def _resident_memory() -> str:
+    """Return the memory that this process holds now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return f"{pages * resource.getpagesize() / 1e6:.0f}"

@@ -1,4 +1,4 @@
-"""One thread that works on the newest frames, so that the executor never waits for the tracker."""
+"""One thread that works on the newest frames, so that nobody waits for it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class FrameWorker(Generic[FrameT]):
     raise.
     """
 
-    def __init__(self, process: Callable[[FrameT], None], waiting: int) -> None:
+    def __init__(self, name: str, process: Callable[[FrameT], None], waiting: int) -> None:
         self._process = process
         self._frames: collections.deque[FrameT] = collections.deque(maxlen=waiting)
         self._changed = threading.Condition()
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, frame: FrameT) -> bool:
@@ -32,16 +32,21 @@ class FrameWorker(Generic[FrameT]):
             superseded = len(self._frames) == self._frames.maxlen
             self._frames.append(frame)
             self._changed.notify()
-        # Gives way to the worker's thread, which would else wait until the caller has finished its bookkeeping.
+        # Gives way to the worker's thread, which would else wait until the caller has finished its bookkeeping; how
+        # soon it can come is `process.SWITCH_INTERVAL`.
         time.sleep(0)
         return superseded
 
-    def stop(self) -> None:
-        """Finish the frame in work, drop those that wait, and end the thread."""
+    def stop(self, timeout: float) -> bool:
+        """Finish the frame in work, drop those that wait, and end the thread.
+
+        Return whether that was done within `timeout` seconds; if not, the thread ends when it has finished its frame.
+        """
         with self._changed:
             self._stopped = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 
 from taptr_ros.errors import TaptrError
 
@@ -29,28 +34,49 @@ SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread lets another one run Python. The executor's thread hands every image to a worker's,
 which would wait up to Python's default of 5 ms."""
 
+LONGEST_END = 15.0
+"""Seconds from the signal on after which a process that hangs is ended by force."""
+
+POLLING_PERIOD = 0.5
+"""Seconds between two looks whether the process is to end."""
+
 NodeT = TypeVar("NodeT", bound=Node)
 
 
+class _RosLog(logging.Handler):
+    """Hands what rooms without ROS log to ROS's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        get_logger("taptr_ros").warning(record.getMessage())
+
+
 def run(
-    make: Callable[[], NodeT],
+    make: Callable[[], NodeT | Sequence[NodeT]],
     start: Callable[[NodeT], None] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Make a node, start it and spin it until SIGINT or SIGTERM, or until it shuts its context down.
+    """Make a node or several, start each and spin them until SIGINT or SIGTERM, or until one shuts its context down.
 
     Sets the transport for images unless the environment names one. `arguments` are ROS's, by default those of the
-    process. Return the exit status: 0, or 1 after an error in what the node was given, which is then logged.
+    process. Return the exit status: 0, or 1 after an error in what the node was given, which is then logged, or if
+    something hangs at the end. A second SIGTERM ends the process at once.
     """
     os.environ.setdefault(TRANSPORT_VARIABLE, IMAGE_TRANSPORT)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    rclpy.init(args=None if arguments is None else [*arguments])
-    node = None
+    with _said_in_a_sentence():
+        rclpy.init(args=None if arguments is None else [*arguments])
+    ended = threading.Event()
+    threading.Thread(target=_end_in_time, args=(ended,), name="end", daemon=True).start()
+    handler = _RosLog()
+    logging.getLogger("taptr_ros").addHandler(handler)
+    nodes: list[NodeT] = []
     try:
-        node = make()
+        made = make()
+        nodes += [made] if isinstance(made, Node) else made
         if start is not None:
-            start(node)
-        _spin(node)
+            for node in nodes:
+                start(node)
+        _spin(nodes)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ParameterException, TaptrError) as error:
@@ -62,25 +88,62 @@ def run(
             raise
     finally:
         # One interrupt from the keyboard often comes twice, from the terminal and from `ros2 launch`: the second one
-        # must not tear the end apart.
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal_number, signal.SIG_IGN)
-        if node is not None:
+        # must not tear the end apart. Whoever sends SIGTERM again does not want to wait.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
+        logging.getLogger("taptr_ros").removeHandler(handler)
+        ended.set()
     return 0
 
 
-def _spin(node: Node) -> None:
-    """Spin a node until the process is to end."""
-    while True:
-        try:
-            return rclpy.spin(node)
-        except rclpy_implementation.RCLError as error:  # noqa: PERF203
-            # Before Kilted, rclpy lets a request for a lifecycle transition that is impossible now fall through.
-            if not (rclpy.ok() and "lifecycle" in str(error)):
-                raise
-            node.get_logger().error(f"The requested transition is not possible now. {error}")
+def own_arguments() -> list[str]:
+    """Return the arguments of the process without its name and without those for ROS; exits if these are wrong."""
+    with _said_in_a_sentence():
+        return [*remove_ros_args(sys.argv)[1:]]
+
+
+@contextlib.contextmanager
+def _said_in_a_sentence() -> Iterator[None]:
+    """End the process with status 1 and one sentence if ROS cannot read its arguments, or a file that they name."""
+    try:
+        yield
+    except rclpy_implementation.RCLError as error:
+        # Without the places in ROS's sources.
+        problem = re.sub(r", at /[^ ]*:[0-9]+", "", " ".join(str(error).split())).rstrip(".")
+        sys.exit(f"taptr_ros: {problem}; correct the arguments after --ros-args, or the file that they name.")
+
+
+def _spin(nodes: Sequence[Node]) -> None:
+    """Spin nodes until the process is to end."""
+    executor = SingleThreadedExecutor()
+    for node in nodes:
+        executor.add_node(node)
+    try:
+        while True:
+            try:
+                return executor.spin()
+            except rclpy_implementation.RCLError as error:  # noqa: PERF203
+                # Before Kilted, rclpy lets a request for a lifecycle transition that is impossible now fall through.
+                if not (rclpy.ok() and "lifecycle" in str(error)):
+                    raise
+                nodes[0].get_logger().error(f"The requested transition is not possible now. {error}")
+    finally:
+        for node in nodes:
+            executor.remove_node(node)
+
+
+def _end_in_time(ended: threading.Event) -> None:
+    """End the process by force if `run` has not `ended` some time after it was told to."""
+    while rclpy.ok() and not ended.wait(POLLING_PERIOD):
+        pass
+    if ended.wait(LONGEST_END):
+        return
+    # A backend or a camera that hangs keeps the main thread from reporting this itself.
+    os.write(sys.stderr.fileno(), f"taptr_ros: not ended {LONGEST_END:g} s after a signal; ended by force.\n".encode())
+    os._exit(1)
 
 
 def end_process_with(node: Node, error: Exception) -> None:

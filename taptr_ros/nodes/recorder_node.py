@@ -2,67 +2,116 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
-from taptr_ros.media.bag_source import COMPRESSED_IMAGE, IMAGE
-from taptr_ros.media.bags import BagWriter, RecordedMessage
-from taptr_ros.media.interfaces import TRACKED_POINTS
+from taptr_ros.errors import SourceError
 from taptr_ros.msg import TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import RecorderConfig
 from taptr_ros.nodes.parameters import declare_parameters, read_config
-from taptr_ros.nodes.process import run
+from taptr_ros.nodes.process import end_process_with, run
+from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE
+from taptr_ros.sources.bags import BagWriter, RecordedMessage
+from taptr_ros.sources.interfaces import TRACKED_POINTS
 
 QUEUED_MESSAGES = 100
 """Messages per topic that wait while the disk is slow."""
+
+LOOKING_PERIOD = 0.1
+"""Seconds between two looks at what publishers offer."""
+
+_KINDS: dict[str, type] = {TRACKED_POINTS: TrackedPoints, IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
+"""What can be recorded, by the name of the message type."""
 
 
 class RecorderNode(Node):
     """Writes what is published, undecoded and at the time of its publication, until the process ends.
 
-    Raises `InvalidConfigError` if the folder of the bag exists already.
+    Like `ros2 bag record` it subscribes to a topic once someone publishes on it, with the type and the reliability
+    that are offered: best effort unless all publishers are reliable. Raises `InvalidConfigError` if the folder of the
+    bag exists already, `SourceError` if it cannot be made; a bag that cannot be written any more ends the process.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", **options)
         self._bag: BagWriter | None = None
+        self._subscriptions_by_topic: dict[str, Subscription[Any]] = {}
         declare_parameters(self, RecorderConfig, read_only=True)
         config = read_config(self, RecorderConfig, {})
-        self._bag = bag = BagWriter(Path(config.directory), config.storage)
-        self._record(bag, TrackedPoints, TRACKED_POINTS, "tracks")
-        if config.images:
-            image, name = (CompressedImage, COMPRESSED_IMAGE) if config.compressed else (Image, IMAGE)
-            self._record(bag, image, name, "image")
+        try:
+            self._bag = BagWriter(Path(config.directory))
+        except OSError as error:
+            raise SourceError(_problem(config.directory, error)) from error
+        self._directory = config.directory
+        self._topics = ["tracks", *(["image"] if config.images else [])]
+        self.create_timer(LOOKING_PERIOD, self._look_at_publishers)
+        self._look_at_publishers()
         self.get_logger().info(f"Recording into {config.directory}.")
 
-    def _record(self, bag: BagWriter, kind: type, name: str, topic: str) -> None:
+    def _look_at_publishers(self) -> None:
+        """Subscribe to topics that have publishers by now, and anew where a reliable subscription hears not all."""
+        for topic in self._topics:
+            offers = [
+                offer
+                for offer in self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
+                if offer.topic_type in _KINDS
+            ]
+            if not offers:
+                continue
+            reliable = all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+            subscribed = self._subscriptions_by_topic.get(topic)
+            if subscribed is None:
+                self._subscribe(topic, offers[0].topic_type, reliable)
+            elif not reliable and subscribed.qos_profile.reliability == ReliabilityPolicy.RELIABLE:
+                self.destroy_subscription(subscribed)
+                self._subscribe(topic, offers[0].topic_type, reliable)
+
+    def _subscribe(self, topic: str, kind: str, reliable: bool) -> None:
         full_name = self.resolve_topic_name(topic)
-        bag.add_topic(full_name, name)
-
-        def write(data: Any, info: Any) -> None:
-            bag.write(full_name, RecordedMessage(info["source_timestamp"], data))
-
-        self.create_subscription(
-            kind,
+        if self._bag is not None and topic not in self._subscriptions_by_topic:
+            self._bag.add_topic(full_name, kind)
+        profile = qos.reliable(QUEUED_MESSAGES)
+        if not reliable:
+            profile.reliability = ReliabilityPolicy.BEST_EFFORT
+        self._subscriptions_by_topic[topic] = self.create_subscription(
+            _KINDS[kind],
             topic,
-            write,
-            qos.reliable(QUEUED_MESSAGES),
+            functools.partial(self._write, full_name),
+            profile,
             event_callbacks=qos.subscription_events(full_name, self.get_logger()),
-            qos_overriding_options=qos.overrides(),
             raw=True,
         )
+
+    def _write(self, topic: str, data: Any, info: Any) -> None:
+        if self._bag is None:
+            return
+        try:
+            self._bag.write(topic, RecordedMessage(info["source_timestamp"], data))
+        except OSError as error:
+            self._bag = None  # it could not be completed either; what is in it can be read
+            end_process_with(self, SourceError(_problem(self._directory, error)))
 
     def destroy_node(self) -> None:
         """Complete the bag and leave the graph."""
         if self._bag is not None:
-            self._bag.close()
+            try:
+                self._bag.close()
+            except OSError as error:
+                self.get_logger().fatal(_problem(self._directory, error))
             self._bag = None
         super().destroy_node()
+
+
+def _problem(directory: str, error: OSError) -> str:
+    return f"The bag {directory} cannot be written ({error.strerror}); choose a folder that is writable and has room."
 
 
 def main() -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
+from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -20,31 +22,37 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
+from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.errors import InvalidConfigError, TaptrError
-from taptr_ros.media.frames import NANOSECONDS, nanoseconds
-from taptr_ros.media.image_messages import compressed_image_to_rgb, image_to_rgb
-from taptr_ros.media.overlay import TrackOverlay
-from taptr_ros.media.track_messages import tracked_points
+from taptr_ros.messages.cv_bridge_images import cv_bridge
+from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.ros import point_cloud, rgb_image
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.messages.tracks import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
-from taptr_ros.nodes.messages import point_cloud, rgb_image
 from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
-from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, run
+from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, own_arguments, run
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
-from taptr_ros.runtime.loading import LUCAS_KANADE, load_backend
+from taptr_ros.runtime.loading import LUCAS_KANADE, shared_backend
 from taptr_ros.srv import AddPoints, GetTracks
 from taptr_ros.srv import RemovePoints as RemovePointsService
-from taptr_ros.tracking import PointTracker, TrackerConfig
+from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks, TrackStream
+from taptr_ros.tracking.history import NANOSECONDS
+from taptr_ros.tracking.stream import too_many
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""
 
 LOG_PERIOD = 5.0
 """Shortest time in seconds between two log lines on the same kind of bad input."""
+
+STOP_TIME = 5.0
+"""Longest time in seconds to wait for the image in work when the stream ends."""
 
 WARM_UP_SIZE = (640, 480)
 """Width and height of the first image of a backend that takes images of every size."""
@@ -71,12 +79,22 @@ def reported(transition: Transition) -> Transition:
     return wrapper
 
 
+class _Picture(NamedTuple):
+    """What is drawn."""
+
+    image: NDArray[np.uint8]
+    tracks: Tracks
+    header: Any
+    trails_of: tuple[int, int]
+    """Stream, and number of the time that somebody looks: another one begins without trails."""
+
+
 class TrackerNode(LifecycleNode):
     """Tracks points through a stream of images.
 
     `configure` loads the model, `activate` warms it up and begins a stream, `deactivate` ends the stream and `cleanup`
-    frees the model. The executor's thread takes messages and answers services; a worker thread runs the tracker on the
-    newest image and publishes. Topics, services and parameters are listed in docs/ros.md.
+    frees the model. The executor's thread takes messages and answers services; one worker thread runs the tracker on
+    the newest image and publishes, another one draws. Topics, services and parameters are listed in docs/ros.md.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -85,10 +103,14 @@ class TrackerNode(LifecycleNode):
         self._tracker: SharedTracker | None = None
         self._backend_info: BackendInfo | None = None
         self._worker: FrameWorker[Any] | None = None
+        self._painter: FrameWorker[_Picture] | None = None
         self._outputs: dict[str, LifecyclePublisher[Any]] = {}
         self._inputs: list[Any] = []
         self._answers: list[Any] = []
-        self._overlay = TrackOverlay()
+        self._overlay, self._overlay_of = TrackOverlay(), (0, 0)
+        self._looks = 0
+        self._is_looked_at = False
+        self._reported_publishers: set[str] = set()
         self._statistics = StreamStatistics()
         declare_parameters(self, NodeConfig, TrackerConfig)
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -110,17 +132,25 @@ class TrackerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         self._config = config = read_config(self, NodeConfig, {})
-        backend = load_backend(
+        cv_bridge()  # is tried now, so that no image has to wait for it
+        # Trackers in one process share a model.
+        backend = shared_backend(
             config.model,
             None if config.backend == "auto" else config.backend,
             device=config.device,
-            size=(config.input_height, config.input_width) if config.input_height else None,
+            size=config.input_size,
             threads=config.threads or None,
             precision=config.precision,
         )
-        self._tracker = SharedTracker(PointTracker(backend, read_config(self, TrackerConfig, {})))
+        tracker = PointTracker(backend, read_config(self, TrackerConfig, {}))
+        try:
+            for kind, topic in OUTPUTS:
+                self._outputs[topic] = self._output(kind, topic)
+        except Exception:
+            self._release()
+            raise
+        self._tracker = SharedTracker(TrackStream(tracker))
         self._backend_info = info = backend.info
-        self._outputs = {topic: self._output(kind, topic) for kind, topic in OUTPUTS}
         self.get_logger().info(f"Loaded {info.model} with {info.backend} on {info.device}.")
         if info.model == LUCAS_KANADE:
             self.get_logger().info(
@@ -135,8 +165,11 @@ class TrackerNode(LifecycleNode):
         assert self._backend_info is not None  # noqa: S101  # `configure` came before
         width, height = WARM_UP_SIZE
         self._live_tracker.warm_up(self._backend_info.width or width, self._backend_info.height or height)
-        self._overlay = TrackOverlay()
-        self._worker = FrameWorker(self._process, self._config.waiting_frames if self._config.every_frame else 1)
+        self._statistics.begin_stream()
+        self._reported_publishers = set()
+        waiting = self._config.waiting_frames if self._config.every_frame else 1
+        self._painter = FrameWorker("painter", self._draw, 1)
+        self._worker = FrameWorker("tracker", self._process, waiting)
         result = super().on_activate(state)
         self._subscribe()
         self._offer_services()
@@ -172,9 +205,10 @@ class TrackerNode(LifecycleNode):
         super().destroy_node()
 
     def _end_stream(self) -> None:
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
+        for worker in (self._worker, self._painter):
+            if worker is not None and not worker.stop(STOP_TIME):
+                self.get_logger().warning(f"An image is still in work after {STOP_TIME:g} s; its result is dropped.")
+        self._worker = self._painter = None
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
         for service in self._answers:
@@ -274,13 +308,15 @@ class TrackerNode(LifecycleNode):
         return response
 
     def _on_get_tracks(self, request: Any, response: Any) -> Any:
-        tracks, header, response.unknown_ids = self._live_tracker.newest(request.ids.tolist())
-        if tracks is not None:
-            response.tracks = tracked_points(tracks, header, TrackedPoints, TrackedPoint)
+        answer, header = self._live_tracker.newest(request.ids.tolist())
+        response.waiting_ids, response.unknown_ids = answer.waiting_ids, answer.unknown_ids
+        if answer.tracks is not None:
+            response.tracks = tracked_points(answer.tracks, header, TrackedPoints, TrackedPoint)
         return response
 
     def _on_reset(self, request: Any, response: Any) -> Any:
         self._live_tracker.reset()
+        self._statistics.begin_stream()
         response.success = True
         response.message = "All tracks are removed; the next image begins a new stream."
         return response
@@ -293,6 +329,8 @@ class TrackerNode(LifecycleNode):
     def _add(self, message: QueryPoints) -> tuple[list[int], list[str]]:
         """Add the points; return their ids, 0 for those refused, and why they were refused."""
         points = message.points
+        if refusal := too_many(len(points)):
+            return [0] * len(points), [refusal] * len(points)
         if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
             reason = f"mode is {message.mode}; give {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
             return [0] * len(points), [reason] * len(points)
@@ -319,20 +357,38 @@ class TrackerNode(LifecycleNode):
         began = time.perf_counter()
         step = self._live_tracker.step(image, nanoseconds(header.stamp), header)
         seconds_in_tracker = time.perf_counter() - began
+        if self._worker is None:  # the stream ended without waiting for this image any longer
+            return
         for notice in step.notices:
-            self.get_logger().warning(notice)
+            self.get_logger().warning(notice, throttle_duration_sec=LOG_PERIOD)
+        if step.tracks is None:
+            self._statistics.left_out(step.left_out)
+            self.get_logger().warning(f"An image was left out. {step.left_out}", throttle_duration_sec=LOG_PERIOD)
+            return
         self._outputs["tracks"].publish(tracked_points(step.tracks, header, TrackedPoints, TrackedPoint))
         since_stamp = (self.get_clock().now().nanoseconds - step.tracks.stamp) / NANOSECONDS
         self._statistics.processed(Latency(since_stamp, seconds_in_tracker), len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
             self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))
-        if step.new_stream or not self._is_wanted("tracks/image"):
-            self._overlay = TrackOverlay()
-        if self._is_wanted("tracks/image"):
-            self._outputs["tracks/image"].publish(rgb_image(self._overlay.draw(image, step.tracks), header))
+        was_looked_at, self._is_looked_at = self._is_looked_at, self._is_wanted("tracks/image")
+        if self._is_looked_at and self._painter is not None:
+            self._looks += not was_looked_at
+            self._painter.put(_Picture(image, step.tracks, header, (step.tracks.stream, self._looks)))
 
     def _is_wanted(self, topic: str) -> bool:
         return self._outputs[topic].get_subscription_count() > 0
+
+    # The painter's thread.
+
+    def _draw(self, picture: _Picture) -> None:
+        """Draw the tracks and publish the picture."""
+        if picture.trails_of != self._overlay_of:
+            self._overlay, self._overlay_of = TrackOverlay(), picture.trails_of
+        try:
+            drawn = self._overlay.draw(picture.image, picture.tracks)
+            self._outputs["tracks/image"].publish(rgb_image(drawn, picture.header))
+        except Exception as error:  # noqa: BLE001
+            end_process_with(self, error)
 
     # Parameters and diagnostics.
 
@@ -355,8 +411,27 @@ class TrackerNode(LifecycleNode):
         if self._tracker is not None:
             self._tracker.reconfigure(read_config(self, TrackerConfig, {}))
 
+    def _report_publishers(self) -> None:
+        """Say once of each what is wrong with those who publish on the topic of the images."""
+        kind = "sensor_msgs/msg/CompressedImage" if self._config.compressed else "sensor_msgs/msg/Image"
+        topic = self.resolve_topic_name("image")
+        publishers = self.get_publishers_info_by_topic(topic)
+        problems = [
+            f"{topic} is published as {found}, but this node reads {kind}, so none of it arrives; set the parameter "
+            "`compressed` or remap `image`."
+            for found in sorted({publisher.topic_type for publisher in publishers} - {kind})
+        ]
+        if sum(publisher.topic_type == kind for publisher in publishers) > 1:
+            problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
+        for problem in problems:
+            if problem not in self._reported_publishers:
+                self._reported_publishers.add(problem)
+                self.get_logger().warning(problem)
+
     def _publish_diagnostics(self) -> None:
         state = "unconfigured" if self._tracker is None else "inactive" if self._worker is None else "active"
+        if state == "active":
+            self._report_publishers()
         status = self._statistics.report(f"{self.get_fully_qualified_name()[1:]}: stream", state, self._backend_info)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
@@ -364,8 +439,19 @@ class TrackerNode(LifecycleNode):
 
 
 def main() -> int:
-    """Run the node until it is interrupted; see `process.run`."""
-    return run(TrackerNode, TrackerNode.autostart)
+    """Run the node until it is interrupted, or one node for each of several cameras; see `process.run`."""
+    parser = argparse.ArgumentParser(prog="tracker", description="Track points through a stream of images.")
+    parser.add_argument(
+        "--cameras",
+        nargs="+",
+        default=[],
+        metavar="NAMESPACE",
+        help="run one tracker in each of these namespaces, all with one model",
+    )
+    namespaces = parser.parse_args(own_arguments()).cameras
+    if not namespaces:
+        return run(TrackerNode, TrackerNode.autostart)
+    return run(lambda: [TrackerNode(namespace=namespace) for namespace in namespaces], TrackerNode.autostart)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,16 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from taptr_ros.media.bag_source import BagSource
-from taptr_ros.media.frames import NANOSECONDS, Frame, Source
-from taptr_ros.media.sources import CameraSource, open_source
+from taptr_ros.messages.ros import rgb_image, time_message
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
-from taptr_ros.nodes.messages import rgb_image, time_message
 from taptr_ros.nodes.parameters import declare_parameters, read_config
 from taptr_ros.nodes.process import end_process_with, run
+from taptr_ros.sources.bag_source import BagSource
+from taptr_ros.sources.camera import CameraSource
+from taptr_ros.sources.frames import Frame, LeftOut, Source
+from taptr_ros.sources.opening import open_source
+from taptr_ros.tracking.history import NANOSECONDS
 
 SETTLING_TIME = 0.5
 """Seconds between the first look at all subscriptions and the first image: a subscription is seen before it can take
@@ -55,10 +57,14 @@ class VideoSourceNode(Node):
             if config.source
             else CameraSource(config.camera, config.camera_width, config.camera_height, config.rate)
         )
+        self._source.report = LeftOut(self._warn)
         kind = CompressedImage if self._source.is_compressed else Image
         self._images = self.create_publisher(kind, "image", qos.reliable(), qos_overriding_options=qos.overrides())
         if not isinstance(self._source, BagSource):
             self._camera_infos = self.create_publisher(CameraInfo, "camera_info", qos.reliable())
+
+    def _warn(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
 
     def play(self) -> None:
         """Begin to publish, in a thread of its own; at the end of the source the process ends."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.model.architectures import Config
 from taptr_ros.model.rotary import rotary_phase, rotated_back
+from taptr_ros.model.tuning import Tuning
 
 Array = Any
 """An array of the backend's own kind: numpy, or a torch tensor on the backend's device. Both index alike."""
@@ -42,6 +43,8 @@ class BackendInfo:
     """Visibility probability above which a point counts as visible."""
     context_renewal: float
     """How much of a visible track's context is replaced by what surrounds it now, whenever contexts are renewed."""
+    tuning: Tuning
+    """How the tracker searches with the model and renews its contexts."""
     corner_aligned_coordinates: bool
     """Convention of unit coordinates, see `taptr_ros.runtime.coordinates`."""
     self_attention: bool
@@ -63,6 +66,7 @@ class BackendInfo:
             state_dim=config.state_dim,
             visible_threshold=config.visible_threshold,
             context_renewal=config.context_renewal,
+            tuning=config.tuning,
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
             starting_queries_join_decoder=config.starting_queries_join_decoder,
@@ -105,8 +109,8 @@ FEWEST_SLOTS = 16
 class TrackArrays:
     """Per-track arrays of a backend, preallocated; row i belongs to one track.
 
-    Every track has its initial content, its context now (`taptr_ros.model.context_renewal`) and in the query frame, its
-    state, and one memory of past content features that all decoder layers share. A memory slot holds the content
+    Every track has its initial content, its context now (`taptr_ros.tracking.context_renewal`) and in the query frame,
+    its state, and one memory of past content features that all decoder layers share. A memory slot holds the content
     feature twice: as it is (`values`) and rotated by minus its frame index (`keys`). VLTA's rotary embedding depends on
     the distance t - j only, so rotating the query by minus t then gives every score without touching the memory again:
     <q, R(t - j) m> = <R(-t) q, R(-j) m>.
@@ -117,7 +121,8 @@ class TrackArrays:
     Channels of `keys` are de-interleaved: first all even channels, then all odd ones.
 
     Rows show W <= M slots, as many as are in use and at most about as many again: a backend that takes whole arrays
-    only then reads nothing that it need not, and copies nothing. The room for M is there from the start.
+    only then reads nothing that it need not, and copies nothing. The room for M is taken at the start; whenever more
+    slots are shown, the rows in use move in it.
     """
 
     def __init__(
@@ -132,12 +137,14 @@ class TrackArrays:
         self.content = arrays.zeros((capacity, depth))
         self.context, self.query_context = (arrays.zeros((capacity, 3, 3, info.context_dim)) for _ in range(2))
         self.state = arrays.zeros((capacity, info.state_dim))
+        self._used = 0
         self._fewest_slots = fewest_slots
         self._room = [arrays.zeros((capacity * slots * channels,)) for channels in (depth, depth, 1)]
         self._show(0)
 
     def start(self, rows: NDArray[np.int64], query: QueryArrays) -> None:
         """Begin tracks in `rows` [N]: take over the query and empty the memory."""
+        self._used = max(self._used, int(rows.max(initial=-1)) + 1)
         self.content[rows] = query.content
         self.context[rows] = self.query_context[rows] = query.context
         self.state[rows] = query.state
@@ -155,6 +162,7 @@ class TrackArrays:
 
         `rows` [N] and `slots` [N] say where; `weight` [N] is the visibility weight, which must be above 0.
         """
+        self._used = max(self._used, int(rows.max(initial=-1)) + 1)
         self._widen(int(slots.max(initial=-1)) + 1)
         cos, sin = self.factory.from_numpy(rotary_phase(frame, 2 * self._half))
         first, second = rotated_back(content, cos, sin)
@@ -168,6 +176,7 @@ class TrackArrays:
 
         `source` may have fewer slots than self; the slots beyond are emptied.
         """
+        self._used = max(self._used, row + 1)
         self._widen(source.width)
         self.content[row] = source.content[source_row]
         self.context[row] = source.context[source_row]
@@ -177,6 +186,10 @@ class TrackArrays:
         self.values[row, : source.width] = source.values[source_row]
         self.weights[row] = 0.0
         self.weights[row, : source.width] = source.weights[source_row]
+
+    def free(self, rows: int) -> None:
+        """Say that only rows 0..rows-1 are in use."""
+        self._used = rows
 
     def _show(self, slots: int) -> None:
         """Let rows have `slots` slots or the next larger number of a sequence of which each is twice the one before."""
@@ -190,23 +203,23 @@ class TrackArrays:
         self.weights = weights[..., 0]
 
     def _widen(self, slots: int) -> None:
-        """Let rows have `slots` slots at least; what they hold stays."""
+        """Let rows have `slots` slots at least; what those in use hold stays."""
         if slots <= self.width:
             return
         narrow, width = (self.keys, self.values, self.weights), self.width
         self._show(slots)
         # From the last row on, none is moved to where one lies that has not been moved.
-        for row in reversed(range(self.capacity)):
+        for row in reversed(range(self._used)):
             for old, new in zip(narrow, (self.keys, self.values, self.weights), strict=True):
                 new[row, :width] = old[row]
-            self.weights[row, width:] = 0.0
+        self.weights[: self._used, width:] = 0.0
 
 
 class ArrayFactory(Protocol):
     """How a backend makes float32 arrays of its own kind."""
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
-        """Return a float32 array of zeros."""
+        """Return a float32 array of zeros whose memory is taken here and now."""
 
     def from_numpy(self, array: NDArray[Any]) -> Array:
         """Return `array` as float32 of the backend's kind."""
@@ -220,7 +233,8 @@ class NumpyArrays:
 
     def zeros(self, shape: tuple[int, ...]) -> Array:
         """Return a float32 array of zeros."""
-        return np.zeros(shape, np.float32)
+        # Written: what `np.zeros` returns is taken from the system page by page as it is used, while tracking.
+        return np.full(shape, 0.0, np.float32)
 
     def from_numpy(self, array: NDArray[Any]) -> Array:
         """Return `array` as float32."""

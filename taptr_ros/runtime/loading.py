@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
 from taptr_ros.runtime.backend import Backend
@@ -67,6 +70,48 @@ def load_backend(
     return _load_model_file(path, device, size, threads, precision)
 
 
+def shared_backend(
+    model: str,
+    backend: str | None = None,
+    *,
+    device: str | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    precision: str = "float32",
+) -> Backend:
+    """Load a model as `load_backend` does, or return it if this process has it already: backends keep no state."""
+    key = (model, backend, device, size, threads, precision)
+    loaded = _SHARED.get(key)
+    if loaded is None:
+        loaded = load_backend(model, backend, device=device, size=size, threads=threads, precision=precision)
+        _SHARED[key] = loaded
+    return loaded
+
+
+_SHARED: weakref.WeakValueDictionary[Any, Backend] = weakref.WeakValueDictionary()
+"""The models in use, by the arguments of `shared_backend`."""
+
+_LIMITED: weakref.WeakKeyDictionary[Backend, tuple[str, int]] = weakref.WeakKeyDictionary()
+"""The backends in use whose library has one limit of threads for the whole process, each with library and limit."""
+
+
+def _limit_threads(backend: Backend, threads: int | None, limit: Callable[[int], object]) -> None:
+    """Limit the threads of a backend's library, which does so for the whole process.
+
+    Raises `InvalidConfigError` if another backend in use has another limit.
+    """
+    if threads is None:
+        return
+    library = backend.info.backend
+    if (library, threads) not in (present := [*_LIMITED.values()]) and any(name == library for name, _ in present):
+        raise InvalidConfigError(
+            f"threads is {threads}, but another {library} model in this process runs with "
+            f"{next(count for name, count in present if name == library)}; give both the same."
+        )
+    limit(threads)
+    _LIMITED[backend] = (library, threads)
+
+
 def shipped_models() -> list[str]:
     """Return the names of the models that come with the package."""
     return sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()) if WEIGHTS.is_dir() else []
@@ -86,9 +131,9 @@ def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int |
 
     if device != "cpu" or precision != "float32":
         raise InvalidConfigError("Lucas-Kanade runs on the CPU in float32 only; leave out --device and --precision.")
-    if threads is not None:
-        cv2.setNumThreads(threads)
-    return LucasKanadeBackend(size)
+    backend = LucasKanadeBackend(size)
+    _limit_threads(backend, threads, cv2.setNumThreads)
+    return backend
 
 
 def _load_exported(
@@ -110,20 +155,19 @@ def _load_exported(
 def _load_model_file(
     path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
 ) -> Backend:
-    from taptr_ros.model.files import load_model
+    try:
+        import torch
 
+        from taptr_ros.model.files import load_model
+        from taptr_ros.runtime.torch_backend import TorchBackend
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{path} needs PyTorch and safetensors ({error}); install taptr_ros[torch], or export the model elsewhere "
+            "and run it with ONNX Runtime."
+        ) from error
     config, weights = load_model(path)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])
-    try:
-        import torch
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"{path} needs PyTorch, which is not installed; install taptr_ros[torch], or export the model elsewhere "
-            "and run it with ONNX Runtime."
-        ) from error
-    from taptr_ros.runtime.torch_backend import TorchBackend
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return TorchBackend(config, weights, device=device, precision=precision)
+    backend = TorchBackend(config, weights, device=device, precision=precision)
+    _limit_threads(backend, threads, torch.set_num_threads)
+    return backend

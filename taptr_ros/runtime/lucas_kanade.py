@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.model.tuning import Tuning
 from taptr_ros.runtime.backend import BackendInfo, Decoded, Features, NumpyArrays, QueryArrays, TrackArrays
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.runtime.images import fit_image
@@ -60,6 +61,7 @@ class LucasKanadeBackend:
             state_dim=2,
             visible_threshold=VISIBLE_THRESHOLD,
             context_renewal=0.0,
+            tuning=Tuning(),
             corner_aligned_coordinates=False,
             self_attention=False,
             starting_queries_join_decoder=False,

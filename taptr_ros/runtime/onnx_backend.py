@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,13 +17,14 @@ from taptr_ros.model.rotary import rotary_phase
 from taptr_ros.runtime.backend import BackendInfo, Decoded, NumpyArrays, QueryArrays, TrackArrays
 from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, GRAPHS, ExportedModel, read_manifest
 from taptr_ros.runtime.images import fit_image
+from taptr_ros.runtime.processors import usable_processors
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""Device names and the ONNX Runtime execution providers behind them."""
+"""Kinds of devices and the ONNX Runtime execution providers behind them."""
 
 FIXED_SHAPE_DEVICES = ("tensorrt",)
 """Devices that compile a graph anew for every shape, so that they are always given all rows and slots."""
@@ -37,23 +37,25 @@ class OnnxBackend:
     """`Backend` that runs the three graphs of an exported model; needs no PyTorch."""
 
     def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
-        """Load the model in `folder` for `device`, one of `PROVIDERS`.
+        """Load the model in `folder` for `device`: one of `PROVIDERS`, or `cuda:INDEX` or `tensorrt:INDEX`.
 
         `threads` limits the CPU threads; None leaves the choice to ONNX Runtime.
 
         Raises `ModelFileError` for a missing or damaged model and `BackendUnavailableError` if the installed ONNX
-        Runtime lacks the provider.
+        Runtime lacks the provider or the machine lacks the device.
         """
         model = read_manifest(folder)
         config = model.config
+        kind, self._index = _parse_device(device)
         # Where points do not attend to each other, every thread has some of them to itself: threads that share every
         # operator of so small a network wait for each other most of the time.
-        self._shares = 1 if config.self_attention or device != "cpu" else threads or len(os.sched_getaffinity(0))
+        self._shares = 1 if config.self_attention or kind != "cpu" else threads or usable_processors()
         self._pool = ThreadPoolExecutor(self._shares)
         self._encode = _session(model, GRAPHS[0], device, threads)
         own = threads if self._shares == 1 else 1
         self._init_queries, self._decode = (_session(model, name, device, own) for name in GRAPHS[1:])
-        self._fixed_shapes = device in FIXED_SHAPE_DEVICES
+        self._fixed_shapes = kind in FIXED_SHAPE_DEVICES
+        self._memory = "cpu" if kind == "cpu" else "cuda"
         self._info = BackendInfo.of_network(config, "onnxruntime", device)
 
     @property
@@ -72,7 +74,7 @@ class OnnxBackend:
         fitted = fit_image(image, self._info.height, self._info.width)
         binding = self._encode.io_binding()
         binding.bind_cpu_input("image", fitted)
-        binding.bind_output("tokens", "cpu" if self._info.device == "cpu" else "cuda")
+        binding.bind_output("tokens", self._memory, self._index)
         self._encode.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 
@@ -137,11 +139,20 @@ class OnnxBackend:
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
+def _parse_device(device: str) -> tuple[str, int]:
+    """Return the kind of device, one of `PROVIDERS`, and its index."""
+    kind, separator, index = device.partition(":")
+    if kind not in PROVIDERS or (separator and (kind == "cpu" or not index.isdecimal())):
+        raise InvalidConfigError(
+            f"device is {device!r}; ONNX Runtime takes one of {', '.join(PROVIDERS)}, cuda:INDEX or tensorrt:INDEX."
+        )
+    return kind, int(index or 0)
+
+
 def _session(model: ExportedModel, name: str, device: str, threads: int | None) -> onnxruntime.InferenceSession:
     """Load one graph on one device."""
-    if device not in PROVIDERS:
-        raise InvalidConfigError(f"device is {device!r}; ONNX Runtime takes one of {', '.join(PROVIDERS)}.")
-    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
+    kind, index = _parse_device(device)
+    provider, available = PROVIDERS[kind], onnxruntime.get_available_providers()
     if provider not in available:
         raise BackendUnavailableError(
             f"{provider} was asked for but this ONNX Runtime only has {', '.join(available)}; "
@@ -152,12 +163,26 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
+    if kind != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+        # CUDA's libraries from Python packages are not where the system's loader looks.
+        onnxruntime.preload_dlls()
+    providers = [provider if kind == "cpu" else (provider, {"device_id": index})]
     try:
-        return onnxruntime.InferenceSession(model.graph(name), options, providers=[provider])
+        session = onnxruntime.InferenceSession(model.graph(name), options, providers=providers)
     except Exception as error:
-        raise ModelFileError(
-            f"ONNX Runtime cannot load {model.graph(name)} ({error}); export the model again."
-        ) from error
+        if kind == "cpu":
+            raise ModelFileError(
+                f"ONNX Runtime cannot load {model.graph(name)} ({error}); export the model again."
+            ) from error
+        raise BackendUnavailableError(f"{device} cannot run {model.graph(name)} ({error}); {_ADVICE}") from error
+    # What was compiled into ONNX Runtime may still not run here: it then takes the CPU without an error.
+    if session.get_providers()[0] != provider:
+        raise BackendUnavailableError(f"{device} cannot be used on this machine; {_ADVICE}")
+    session.disable_fallback()
+    return session
+
+
+_ADVICE = "check the GPU, its driver and CUDA's libraries, or use --device cpu."
 
 
 def _run(session: onnxruntime.InferenceSession, tokens: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

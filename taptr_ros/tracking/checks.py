@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from taptr_ros.errors import DuplicateIdError, InvalidImageError, InvalidPointsError, InvalidStampError
+from taptr_ros.errors import InvalidImageError, InvalidPointsError, InvalidStampError
 from taptr_ros.runtime.coordinates import UnitCoordinates
 
 
@@ -40,40 +42,40 @@ def as_ids(ids: ArrayLike) -> NDArray[np.uint64]:
     return array.astype(np.uint64)
 
 
-def refuse_repeated(ids: list[int]) -> None:
-    """Raise `DuplicateIdError` if an id is in the list twice."""
-    if len(set(ids)) < len(ids):
-        repeated = next(id_ for id_ in ids if ids.count(id_) > 1)
-        raise DuplicateIdError(f"Id {repeated} is given twice in one call; give every id once.")
+def repeated(ids: Iterable[int]) -> int | None:
+    """Return the first id that comes a second time, None if every one is there once."""
+    seen: set[int] = set()
+    for id_ in ids:
+        if id_ in seen:
+            return id_
+        seen.add(id_)
+    return None
 
 
 def as_points(xy: ArrayLike) -> NDArray[np.float64]:
-    """Return points as float64 [N,2].
-
-    Raises `InvalidPointsError` if they are not finite numbers in that shape, or left of or above every image.
-    """
+    """Return points as float64 [N,2]; raises `InvalidPointsError` if they are not numbers in that shape."""
     try:
         points = np.asarray(xy, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidPointsError(f"The points are not numbers ({error}); give an array of shape [N,2].") from error
     if points.ndim != 2 or points.shape[1] != 2:
         raise InvalidPointsError(f"The points have shape {list(points.shape)}; give [N,2], x and y in pixels.")
-    for x, y in points[~(np.isfinite(points) & (points >= -0.5)).all(axis=1)]:
-        raise InvalidPointsError(
-            f"The point ({x:g}, {y:g}) is in no image; give finite pixel coordinates, which start at -0.5."
-        )
     return points
 
 
-def outside(points: NDArray[np.float64], image: UnitCoordinates) -> NDArray[np.bool_]:
-    """Return which of the points [N,2] in pixels lie outside the image, [N]."""
-    last = np.array([image.width, image.height]) - 0.5
-    is_outside: NDArray[np.bool_] = np.any((points < -0.5) | (points > last), axis=1)
-    return is_outside
+def outside(points: NDArray[np.float64], image: UnitCoordinates | None) -> NDArray[np.bool_]:
+    """Return which of the points [N,2] in pixels are not finite or outside the image, [N]; None is every image."""
+    last = np.array([image.width, image.height]) - 0.5 if image else np.inf
+    is_inside: NDArray[np.bool_] = np.all(np.isfinite(points) & (points >= -0.5) & (points <= last), axis=1)
+    return ~is_inside
 
 
-def outside_error(x: float, y: float, image: UnitCoordinates) -> InvalidPointsError:
-    """Return the exception for a point that lies outside the image."""
+def outside_error(x: float, y: float, image: UnitCoordinates | None) -> InvalidPointsError:
+    """Return the exception for a point that `outside` found."""
+    if image is None or not (math.isfinite(x) and math.isfinite(y)):
+        return InvalidPointsError(
+            f"The point ({x:g}, {y:g}) is in no image; give finite pixel coordinates, which start at -0.5."
+        )
     return InvalidPointsError(
         f"The point ({x:g}, {y:g}) is outside the image of {image.width}x{image.height} pixels; "
         f"give x from -0.5 to {image.width - 0.5} and y from -0.5 to {image.height - 0.5}."

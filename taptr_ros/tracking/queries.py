@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from taptr_ros.errors import DuplicateIdError, InvalidPointsError
-from taptr_ros.tracking.checks import as_ids, refuse_repeated
+from taptr_ros.errors import InvalidPointsError
+from taptr_ros.tracking.checks import as_ids
 
 OWN_IDS_END = 2**63
 """Ids below this that a caller chose are never assigned automatically later on."""
@@ -35,25 +34,26 @@ class IdAllocator:
     def __init__(self) -> None:
         self._next = 1
 
-    def assign(self, ids: ArrayLike | None, count: int, taken: Collection[int]) -> NDArray[np.uint64]:
-        """Return `count` ids: those in `ids` [count] as they are, new ones for 0 and None.
-
-        Raises `InvalidPointsError` if `ids` are not `count` whole numbers of 64 bits, `DuplicateIdError` if one is
-        among the `taken` ids or given twice.
-        """
-        chosen = np.zeros(count, np.uint64) if ids is None else as_ids(ids)
-        if len(chosen) != count:
-            raise InvalidPointsError(f"{count} points came with {len(chosen)} ids; give one id per point, or none.")
-        given = [id_ for id_ in chosen.tolist() if id_]
-        refuse_repeated(given)
-        if live := sorted(set(given) & set(taken)):
-            raise DuplicateIdError(f"Id {live[0]} is in use; choose another or remove that point first.")
+    def assign(self, chosen: Sequence[int], taken: Collection[int]) -> list[int]:
+        """Return the `chosen` ids, distinct and not `taken`, with new ones in place of 0."""
+        given = [id_ for id_ in chosen if id_]
         self._next = max([self._next, *(id_ + 1 for id_ in given if id_ < OWN_IDS_END)])
         unavailable = {*given, *taken}
-        return np.array([id_ or self._new(unavailable) for id_ in chosen.tolist()], np.uint64)
+        return [id_ or self._new(unavailable) for id_ in chosen]
 
     def _new(self, unavailable: set[int]) -> int:
         while self._next in unavailable:
             self._next += 1
         self._next += 1
         return self._next - 1
+
+
+def chosen_ids(ids: ArrayLike | None, count: int) -> list[int]:
+    """Return one id for each of `count` points, 0 for those that get a new one.
+
+    Raises `InvalidPointsError` if `ids` are not `count` whole numbers of 64 bits.
+    """
+    chosen = [0] * count if ids is None else as_ids(ids).tolist()
+    if len(chosen) != count:
+        raise InvalidPointsError(f"{count} points came with {len(chosen)} ids; give one id per point, or none.")
+    return chosen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.tracking.states import COLUMNS
+
 RECORD = np.dtype(
     [
         ("id", np.uint64),  # of the track; 0 for a support point
@@ -14,16 +16,21 @@ RECORD = np.dtype(
         ("start", np.int64),  # number of the first frame
         ("remembered", np.int64),  # memories written so far, those forgotten since included
         ("xy", np.float32, 2),  # position in unit coordinates
-        ("visibility", np.float32),
-        ("visible", np.bool_),
-        ("unseen", np.uint32),  # frames since it was last visible
         ("frozen", np.bool_),  # lost in a scene cut: stays where it is until it is found again
-        ("state", np.uint8),  # TrackState
+        *((column.name, column.dtype) for column in COLUMNS if column.in_table),
     ]
 )
 """What is kept of one track or support point beside the backend's arrays."""
 
 Rows = NDArray[np.int64]
+
+
+def seen_probability(records: NDArray[np.void]) -> NDArray[np.float32]:
+    """Return the probability [N] that points are visible and close to where their records (dtype `RECORD`) have them.
+
+    It decides what counts as visible, weighs memories, and starts searches and renewals.
+    """
+    return np.asarray(records["visibility"] * records["confidence"], np.float32)
 
 
 class SlotTable:

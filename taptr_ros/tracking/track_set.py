@@ -7,20 +7,20 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.model import context_renewal
-from taptr_ros.model.global_matching import match_globally
 from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
+from taptr_ros.tracking import context_renewal
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import Frame
-from taptr_ros.tracking.slot_table import Rows, SlotTable, blank_records
+from taptr_ros.tracking.search import Search
+from taptr_ros.tracking.slot_table import Rows, SlotTable, blank_records, seen_probability
 from taptr_ros.tracking.states import TrackState, is_visible, track_states
 from taptr_ros.tracking.support import support_layout
 
 START_VISIBILITY = 0.999
 """Visibility reported in a track's first frame: the probability at the clamp of the logit (spec section 6)."""
 
-DOUBTED = 0.8
-"""Visibility probability below which a visible track is sought too: it may be on something that looks alike."""
+GONE = (TrackState.OUT_OF_VIEW, TrackState.LOST)
+"""States of a point that is not known to be in the image."""
 
 SMALLEST_WEIGHT = 1e-7
 """Visibility weight of a memory of a point that was not seen at all: 0 would mark an empty slot."""
@@ -38,16 +38,6 @@ class NewTracks:
     """[N,2] query points in unit coordinates."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """Tracks that were moved to where global matching would have them, and what they were before."""
-
-    records: NDArray[np.void]
-    """[n] of dtype `slot_table.RECORD`."""
-    states: Array
-    """[n,S] of the backend's kind."""
-
-
 class TrackSet:
     """Tracks, their hidden support points and their memories, moved on one frame at a time.
 
@@ -58,13 +48,13 @@ class TrackSet:
     def __init__(self, backend: Backend, config: TrackerConfig, slots: int) -> None:
         self._backend = backend
         self._info = backend.info
-        self.reconfigure(config)
         self._layout = support_layout(config.support, backend.info)
         self._has_memory = backend.info.content_dim > 0
         rows = self._layout.row_count(config.capacity)
         self._arrays = backend.allocate(rows, slots)
         self._table = SlotTable(rows, slots, config.pin_query_frame)
-        self._put_back = np.empty(0, np.uint64)  # ids of tracks that a search moved in the previous frame in vain
+        self._search = Search(backend, self._arrays, self._table, config)
+        self.reconfigure(config)
 
     @property
     def tracks(self) -> NDArray[np.void]:
@@ -78,6 +68,7 @@ class TrackSet:
         """Take other thresholds; those fields that decide on the layout must stay as they are."""
         self._config = config
         self._threshold = config.visible_threshold or self._info.visible_threshold
+        self._search.reconfigure(config)
 
     def remove(self, ids: NDArray[np.uint64]) -> None:
         """Remove the tracks with these ids, and their support points with them."""
@@ -89,6 +80,7 @@ class TrackSet:
     def clear(self) -> None:
         """Remove everything."""
         self._table.clear()
+        self._arrays.free(0)
 
     def adopt(self, other: TrackSet) -> None:
         """Take over the tracks of another set, and their local support points, as they are; `other` is emptied."""
@@ -104,69 +96,27 @@ class TrackSet:
         `frame.decoded` says whether the decoder runs even if no track of this set needs it. Return whether it ran.
         """
         self._remove_stale_support(frame.scene_cut)
-        trial = self._find_again(frame)
-        moved = np.concatenate((trial.records["id"], self._put_back))
+        moved = self._search.propose(frame)
         self._remove_rows(self._local_support_of(moved))
         settled = self._table.size
         self._start(frame, new, moved)
         decoded = self._decode(frame, previous_features, settled)
         self._update(decoded, settled, frame.number)
-        self._conclude(trial)
+        self._search.settle(self._sees(self._table.live))
         self._judge(self._table.live[:settled])
         self._renew_contexts(frame)
+        self._remove_long_unseen()
         return decoded is not None
 
-    def _find_again(self, frame: Frame) -> _Trial:
-        """Search for all tracks after a scene cut, and now and then for those unseen or in doubt; move those found."""
-        live = self._table.live
-        if frame.scene_cut:
-            live["frozen"] = live["id"] != 0
-            sought = live["frozen"]
-        else:
-            # All together: most of a search goes into the frame, not into the tracks.
-            interval = self._config.rematch_interval
-            due = interval > 0 and frame.number % interval == 0
-            doubted = live["visible"] & (live["visibility"] < DOUBTED)
-            sought = ((live["unseen"] >= interval) | doubted) & (live["id"] != 0) & due
-        rows, xy = np.flatnonzero(sought), np.empty((0, 2), np.float32)
-        rows, xy = self._match(frame.features, rows) if len(rows) and self._has_memory else (rows[:0], xy)
-        trial = _Trial(live[rows].copy(), self._arrays.state[rows])
-        if len(rows):
-            self._arrays.state[rows] = self._backend.init_queries(frame.features, xy).state
-            live["xy"][rows] = xy
-            live["frozen"][rows] = False
-        return trial
-
-    def _conclude(self, trial: _Trial) -> None:
-        """Put those tracks back that the decoder does not see where they matched."""
-        live = self._table.live
-        by_id = np.argsort(live["id"])
-        rows = by_id[np.searchsorted(live["id"], trial.records["id"], sorter=by_id)]
-        back = np.flatnonzero(~self._sees(live[rows]))
-        for name in ("xy", "frozen"):
-            live[name][rows[back]] = trial.records[name][back]
-        self._arrays.state[rows[back]] = trial.states[back]
-        self._put_back = trial.records["id"][back]
+    def start(self, frame: Frame, new: NewTracks) -> None:
+        """Start tracks in the frame that all others have been moved to."""
+        settled = self._table.size
+        self._start(frame, new, moved=np.empty(0, np.uint64))
+        self._update(None, settled, frame.number)
 
     def _sees(self, records: NDArray[np.void]) -> NDArray[np.bool_]:
         hysteresis = self._config.visibility_hysteresis
-        return is_visible(records["visibility"], records["visible"], self._threshold, hysteresis)
-
-    def _match(self, features: Features, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
-        """Search the frame for the query context of `rows`; return those found and their unit coordinates."""
-        config, live, to_numpy = self._config, self._table.live, self._arrays.factory.to_numpy
-
-        def context_at(xy: NDArray[np.float32]) -> NDArray[np.float32]:
-            return to_numpy(self._backend.init_queries(features, xy).context)
-
-        contexts = to_numpy(self._arrays.context[rows])
-        seen = live["visible"][rows] & ~live["frozen"][rows]
-        present = np.where(seen[:, np.newaxis], live["xy"][rows], np.float32(np.nan))
-        matches = match_globally(contexts, context_at, config.match_grid, present, config.match_gate)
-        sure = (matches.score >= config.match_gate) & (matches.margin >= config.match_margin)
-        # A track that is seen is where it looks right: only what looks much more so moves it.
-        sure &= matches.score >= matches.present + 2.0 * config.match_margin
-        return rows[sure], matches.xy[sure]
+        return is_visible(seen_probability(records), records["visible"], self._threshold, hysteresis)
 
     def _start(self, frame: Frame, new: NewTracks, moved: NDArray[np.uint64]) -> None:
         """Append the new tracks and the support points that are missing: round new and moved tracks, and the grid."""
@@ -183,7 +133,7 @@ class TrackSet:
         if not len(starting):
             return
         starting["start"] = frame.number
-        starting["visibility"] = START_VISIBILITY
+        starting["visibility"], starting["confidence"] = START_VISIBILITY, 1.0
         starting["visible"] = True
         query = self._backend.init_queries(frame.features, starting["xy"].copy())
         self._arrays.start(self._table.append(starting), query)
@@ -221,15 +171,15 @@ class TrackSet:
     def _update(self, decoded: Decoded | None, settled: int, frame_number: int) -> None:
         """Take over what the decoder made of the rows below `settled`; the rows from there on start."""
         live = self._table.live
-        moved = np.flatnonzero(~live["frozen"][:settled])
         started = np.arange(settled, len(live))
         start_content = self._arrays.content
         if decoded is not None:
+            moved = np.flatnonzero(~live["frozen"][:settled])
             self._arrays.state[moved] = decoded.state[moved]
             live["xy"][moved] = decoded.xy[moved]
-            seen = decoded.visibility[moved] * decoded.confidence[moved]
-            live["visibility"][moved] = seen
-            self._remember(moved, decoded.content[moved], seen, frame_number)
+            live["visibility"][moved] = decoded.visibility[moved]
+            live["confidence"][moved] = decoded.confidence[moved]
+            self._remember(moved, decoded.content[moved], seen_probability(live[moved]), frame_number)
             if self._info.starting_queries_join_decoder:
                 start_content = decoded.content
         self._remember(started, start_content[started], np.ones(len(started), np.float32), frame_number)
@@ -246,13 +196,13 @@ class TrackSet:
         share = self._info.context_renewal
         if not share:
             return
-        live, arrays = self._table.live, self._arrays
-        seen = live["visibility"] >= context_renewal.LEAST_VISIBILITY
-        rows = np.flatnonzero(seen & context_renewal.due(frame.number - live["start"]))
+        live, arrays, tuning = self._table.live, self._arrays, self._info.tuning
+        seen = seen_probability(live) >= tuning.renewal_visibility
+        rows = np.flatnonzero(seen & context_renewal.due(frame.number - live["start"], tuning))
         if len(rows):
             around = self._backend.init_queries(frame.features, live["xy"][rows]).context
             arrays.context[rows] = context_renewal.renewed(
-                arrays.context[rows], arrays.query_context[rows], around, share
+                arrays.context[rows], arrays.query_context[rows], around, share, tuning
             )
 
     def _judge(self, settled: NDArray[np.void]) -> None:
@@ -260,8 +210,8 @@ class TrackSet:
         config = self._config
         settled["visibility"][settled["frozen"]] = 0.0
         settled["visible"] = self._sees(settled) & ~settled["frozen"]
-        settled["unseen"] = np.where(settled["visible"], 0, settled["unseen"] + 1)
-        overdue = (settled["unseen"] >= config.lost_after) & (config.lost_after > 0)
+        settled["frames_since_seen"] = np.where(settled["visible"], 0, settled["frames_since_seen"] + 1)
+        overdue = (settled["frames_since_seen"] >= config.lost_after) & (config.lost_after > 0)
         settled["state"] = track_states(
             settled["visible"], settled["frozen"] | overdue, settled["xy"], config.border_margin
         )
@@ -269,8 +219,15 @@ class TrackSet:
     def _remove_stale_support(self, scene_cut: bool) -> None:
         """Drop support points that wandered off or were lost, for new ones to start; after a scene cut, all."""
         live = self._table.live
-        gone = np.isin(live["state"], (TrackState.OUT_OF_VIEW, TrackState.LOST)) & (live["place"] >= 0)
+        gone = np.isin(live["state"], GONE) & (live["place"] >= 0)
         self._remove_rows((live["id"] == 0) if scene_cut else gone)
+
+    def _remove_long_unseen(self) -> None:
+        """End tracks that have been gone for as long as the configuration says."""
+        live, limit = self._table.live, self._config.removed_after
+        ended = np.isin(live["state"], GONE) & (live["id"] != 0) & (live["frames_since_seen"] >= limit)
+        if limit and ended.any():
+            self.remove(live["id"][ended])
 
     def _local_support_of(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
         owners = self._table.live["owner"]
@@ -280,3 +237,4 @@ class TrackSet:
     def _remove_rows(self, chosen: NDArray[np.bool_]) -> None:
         for row, source_row in self._table.remove(np.flatnonzero(chosen)):
             self._arrays.copy_row(row, self._arrays, source_row)
+        self._arrays.free(self._table.size)

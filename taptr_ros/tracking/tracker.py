@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from taptr_ros.errors import (
     CapacityError,
+    DuplicateIdError,
     InvalidConfigError,
     InvalidImageError,
     InvalidStampError,
@@ -17,34 +20,42 @@ from taptr_ros.errors import (
 )
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
-from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, refuse_repeated
+from taptr_ros.settings import settings_of
+from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, repeated
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.history import Frame, FrameHistory
-from taptr_ros.tracking.queries import IdAllocator, Query
+from taptr_ros.tracking.history import NANOSECONDS, Frame, FrameHistory
+from taptr_ros.tracking.queries import IdAllocator, Query, chosen_ids
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
-from taptr_ros.tracking.states import Tracks
+from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
 from taptr_ros.tracking.track_set import NewTracks, TrackSet
+
+LONGEST_WAIT = 10.0
+"""How far, in seconds, the stamp of points may be ahead of the newest image: more is a clock of another kind."""
+
+WARM_UP_ID = 2**64 - 1
+"""Id of the point of the warm-up: so large that it does not advance the ids that are assigned."""
 
 
 class PointTracker:
     """Tracks points through a stream of images, one image at a time.
 
-    Points are added and removed between images. Nothing here grows with the length of the stream. Pixels are those of
+    Points are added and removed between images. What is kept is bounded and taken at the start. Pixels are those of
     the incoming image, (0, 0) the centre of its top-left pixel; stamps are nanoseconds and the only clock.
 
-    A call that raises an exception of `taptr_ros.errors` has changed nothing, save as `step` says of points that
-    waited. Not safe for several threads at once.
+    A call that raises an exception of `taptr_ros.errors` has changed nothing. Not safe for several threads at once.
     """
 
     def __init__(self, backend: Backend, config: TrackerConfig | None = None) -> None:
         self._backend = backend
         self._config = config = config or TrackerConfig()
         self._live = TrackSet(backend, config, config.memory_slots)
-        self._catching_up: TrackSet | None = None
+        # No more frames can be remembered than the history holds.
+        self._catching_up = TrackSet(backend, config, min(config.memory_slots, config.history_frames))
         self._waiting: list[Query] = []
         self._ids = IdAllocator()
         self._added = 0
-        self._scene_cuts = SceneCutDetector(config.scene_cut_threshold, config.gap_seconds)
+        self._streams = 0
+        self._scene_cuts = SceneCutDetector(config.scene_cut_threshold)
         self._history = FrameHistory(config.history_seconds, config.history_frames, config.stamp_tolerance)
 
     @property
@@ -56,10 +67,25 @@ class PointTracker:
     def ids(self) -> NDArray[np.uint64]:
         """Ids [n] of all points in the order in which they were added, those that wait for a frame included."""
         tracks = self._live.tracks
-        ids = np.array([query.id for query in self._waiting], np.uint64)
+        ids = np.array(self.waiting_ids, np.uint64)
         sequence = np.array([query.sequence for query in self._waiting], np.int64)
         order = np.argsort(np.concatenate([tracks["sequence"], sequence]))
         return np.concatenate([tracks["id"], ids])[order]
+
+    @property
+    def waiting_ids(self) -> list[int]:
+        """Ids of the points that wait for the image in which they start."""
+        return [query.id for query in self._waiting]
+
+    @property
+    def newest(self) -> Frame | None:
+        """The frame of the newest image, None before the first one of the stream."""
+        return self._history.last
+
+    @property
+    def tracks(self) -> Tracks | None:
+        """All tracks in the newest frame as they are now, points added since included; None before the first frame."""
+        return self._report(self.newest, ()) if self.newest else None
 
     def add(self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None) -> NDArray[np.uint64]:
         """Add query points `xy` [N,2] in pixels and return their ids, uint64 [N].
@@ -72,41 +98,55 @@ class PointTracker:
         yet to come, the points wait for it.
 
         All points are added or none. Raises `InvalidPointsError`, `DuplicateIdError`, `CapacityError`, and
-        `InvalidStampError` for a stamp that the frame history does not hold (any more). Before the first image its
-        size is not known: points beyond its right or lower edge are then refused by the first `step`.
+        `InvalidStampError` for a stamp that the frame history does not hold (any more) or that is far ahead. Before
+        the first image its size and clock are not known: what does not fit them is then refused by the first `step`.
         """
         points = as_points(xy)
-        last = self._history.last
-        if last is not None and (bad := outside(points, last.coordinates)).any():
-            x, y = points[bad][0]
-            raise outside_error(x, y, last.coordinates)
-        taken = self.ids.tolist()
-        if len(taken) + len(points) > self._config.capacity:
-            raise CapacityError(
-                f"{len(points)} new points and the {len(taken)} present exceed the capacity of "
-                f"{self._config.capacity}; remove some or raise `capacity`."
-            )
+        chosen = chosen_ids(ids, len(points))
         start = None if stamp is None else self._past_frame(as_stamp(stamp))
-        assigned = self._ids.assign(ids, len(points), taken)
-        queries = [
-            Query(id_, self._added + index, (x, y), stamp)
-            for index, (id_, (x, y)) in enumerate(zip(assigned.tolist(), points.tolist(), strict=True))
-        ]
-        if start is None:
-            self._waiting += queries
-        else:
-            self._catch_up(queries, start)
-        self._added += len(queries)
-        return assigned
+        kept = set(self.ids.tolist())
+        for error in self._errors(points, chosen, kept):
+            if error is not None:
+                raise error
+        return np.array(self._start(points, chosen, kept, stamp, start), np.uint64)
+
+    def add_each(
+        self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None, *, replace: bool = False
+    ) -> tuple[list[int], list[str]]:
+        """Add those of the points that can be added, as `add` does; a bad one does not keep the others out.
+
+        Return for each point its id, 0 if it was refused, and why it was refused, empty if it was not. With `replace`,
+        all other points are removed first, unless every new one is refused. Raises `InvalidPointsError` for points or
+        ids that are not numbers in the right shape.
+        """
+        points = as_points(xy)
+        chosen = chosen_ids(ids, len(points))
+        try:
+            start = None if stamp is None else self._past_frame(as_stamp(stamp))
+        except InvalidStampError as error:
+            return [0] * len(points), [str(error)] * len(points)
+        kept = set() if replace else set(self.ids.tolist())
+        errors = self._errors(points, chosen, kept)
+        good = [index for index, error in enumerate(errors) if error is None]
+        if replace and (good or not errors):
+            self.clear()
+        accepted = self._start(points[good], [chosen[index] for index in good], kept, stamp, start)
+        result = [0] * len(points)
+        for index, id_ in zip(good, accepted, strict=True):
+            result[index] = id_
+        return result, ["" if error is None else str(error) for error in errors]
 
     def remove(self, ids: ArrayLike) -> None:
         """Remove points by id; all or none. Raises `UnknownIdError`, and `DuplicateIdError` for an id given twice."""
         unwanted = as_ids(ids)
-        refuse_repeated(unwanted.tolist())
-        if unknown := sorted(set(unwanted.tolist()) - set(self.ids.tolist())):
+        given = unwanted.tolist()
+        if (twice := repeated(given)) is not None:
+            raise _given_twice(twice)
+        if unknown := sorted(set(given) - set(self.ids.tolist())):
             raise UnknownIdError(f"No point has the id {unknown[0]}; remove only ids that `add` returned.")
         self._live.remove(unwanted)
-        self._waiting = [query for query in self._waiting if query.id not in unwanted]
+        gone = set(given)
+        self._waiting = [query for query in self._waiting if query.id not in gone]
 
     def clear(self) -> None:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
@@ -119,50 +159,108 @@ class PointTracker:
         self._history.clear()
         self._scene_cuts.reset()
 
+    def warm_up(self, width: int, height: int) -> None:
+        """Run every part of the backend once on a black image, as no stream that is counted, and `reset`."""
+        streams = self._streams
+        self.reset()
+        self.add([[width / 2, height / 2]], ids=[WARM_UP_ID])
+        for stamp in (0, 1):
+            self.step(np.zeros((height, width, 3), np.uint8), stamp)
+        self.reset()
+        self._streams = streams
+
     def reconfigure(self, config: TrackerConfig) -> None:
         """Go on with other thresholds, from the next image on.
 
         Raises `InvalidConfigError` if a field that decides on the layout of the tracks' memory differs.
         """
-        for name in TrackerConfig.STRUCTURAL:
-            present, wanted = getattr(self._config, name), getattr(config, name)
-            if wanted != present:
+        for entry in settings_of(TrackerConfig):
+            present, wanted = getattr(self._config, entry.name), getattr(config, entry.name)
+            if not entry.live and wanted != present:
                 raise InvalidConfigError(
-                    f"{name} is {present!r} and cannot become {wanted!r} while points are tracked; make a new tracker."
+                    f"{entry.name} is {present!r} and cannot become {wanted!r} while points are tracked; "
+                    "make a new tracker."
                 )
         self._config = config
         self._live.reconfigure(config)
-        if self._catching_up is not None:
-            self._catching_up.reconfigure(config)
-        self._scene_cuts.reconfigure(config.scene_cut_threshold, config.gap_seconds)
+        self._catching_up.reconfigure(config)
+        self._scene_cuts.reconfigure(config.scene_cut_threshold)
         self._history.reconfigure(config.history_seconds, config.stamp_tolerance)
 
     def step(self, image: NDArray[np.uint8], stamp: int) -> Tracks:
         """Track all points into the next `image`, uint8 [H,W,3] RGB, with `stamp` in nanoseconds.
 
+        Points that waited for an image and turn out to be unusable are dropped, and listed as `refused` in the result:
+        those outside the image, and those chosen in an image that never came or on another clock.
+
         Raises `InvalidImageError` for an image of another type, shape or size than the stream's, and
         `InvalidStampError` for a stamp that is not later than the last one: `reset` begins a new stream.
-
-        Points that waited for an image and turn out to be unusable are dropped, as if `add` had refused them, and the
-        first of them is reported: with `InvalidPointsError` if it is outside the image, with `InvalidStampError` if
-        the image in which it was chosen never came. This image has then not been used: the same call again works.
         """
         coordinates = self._coordinates_of(image)
         stamp = self._later_stamp(stamp)
-        due = self._due_queries(stamp, coordinates)
+        due, refused = self._due_queries(stamp, coordinates)
 
         last = self._history.last
         features = self._backend.encode(image)
-        scene_cut = self._scene_cuts.update(image, stamp)
+        is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
+        scene_cut = self._scene_cuts.update(image) or is_gap
         frame = Frame(last.number + 1 if last else 0, stamp, coordinates, features, scene_cut)
 
-        self._waiting = [query for query in self._waiting if query not in due]
+        settled = {query.id for query in due} | {point.id for point in refused}
+        self._waiting = [query for query in self._waiting if query.id not in settled]
         for start in dict.fromkeys(start for start in due.values() if start is not None):
             self._catch_up([query for query, chosen in due.items() if chosen is start], start)
         starting = _new_tracks([query for query, start in due.items() if start is None], frame)
         decoded = self._live.advance(frame, last.features if last else None, starting)
         self._history.append(dataclasses.replace(frame, decoded=decoded))
-        return self._report(frame)
+        self._streams += last is None
+        return self._report(frame, tuple(refused))
+
+    def _errors(self, points: NDArray[np.float64], chosen: list[int], kept: Collection[int]) -> list[TaptrError | None]:
+        """Return for each new point what is wrong with it beside the points `kept`, None if it can be added."""
+        image = self.newest.coordinates if self.newest else None
+        errors: list[TaptrError | None] = [None] * len(points)
+        for index in np.flatnonzero(outside(points, image)).tolist():
+            errors[index] = outside_error(float(points[index, 0]), float(points[index, 1]), image)
+        taken = set(kept)
+        for index, id_ in enumerate(chosen):
+            if errors[index] is not None or not id_:
+                continue
+            if id_ in kept:
+                errors[index] = DuplicateIdError(f"Id {id_} is in use; choose another or remove that point first.")
+            elif id_ in taken:
+                errors[index] = _given_twice(id_)
+            taken.add(id_)
+        usable = [index for index, error in enumerate(errors) if error is None]
+        room = self._config.capacity - len(kept)
+        full = CapacityError(
+            f"{len(usable)} new points and the {len(kept)} present exceed the capacity of {self._config.capacity}; "
+            "remove some or raise `capacity`."
+        )
+        for index in usable[max(room, 0) :]:
+            errors[index] = full
+        return errors
+
+    def _start(
+        self,
+        points: NDArray[np.float64],
+        chosen: list[int],
+        kept: Collection[int],
+        stamp: int | None,
+        start: Frame | None,
+    ) -> list[int]:
+        """Add good points in the frame `start`, or as ones that wait if it is None; return their ids."""
+        ids = self._ids.assign(chosen, kept)
+        queries = [
+            Query(id_, self._added + index, (x, y), stamp)
+            for index, (id_, (x, y)) in enumerate(zip(ids, points.tolist(), strict=True))
+        ]
+        self._added += len(queries)
+        if start is None:
+            self._waiting += queries
+        elif queries:
+            self._catch_up(queries, start)
+        return ids
 
     def _coordinates_of(self, image: NDArray[np.uint8]) -> UnitCoordinates:
         width, height = image_size(image)
@@ -187,7 +285,11 @@ class PointTracker:
     def _past_frame(self, stamp: int) -> Frame | None:
         """Return the frame in which points chosen at `stamp` start, None if it has yet to come."""
         last = self._history.last
-        if last is None or stamp > last.stamp:
+        if last is None:
+            return None
+        if stamp > last.stamp:
+            if ahead := _far_ahead(stamp, last.stamp):
+                raise ahead
             return None
         if (frame := self._history.nearest(stamp)) is None:
             raise self._stamp_error(stamp)
@@ -199,57 +301,63 @@ class PointTracker:
             "points or raise `history_seconds`, `history_frames` or `stamp_tolerance`."
         )
 
-    def _due_queries(self, stamp: int, coordinates: UnitCoordinates) -> dict[Query, Frame | None]:
-        """Return the waiting points that start now, each with the past frame that it starts in, None for the new one.
+    def _due_queries(
+        self, stamp: int, coordinates: UnitCoordinates
+    ) -> tuple[dict[Query, Frame | None], list[RefusedPoint]]:
+        """Return the waiting points that start now, and those that never can.
 
-        Drops those that cannot start, and raises for the first of them.
+        Each of the first comes with the past frame that it starts in, None for the new one.
         """
         due: dict[Query, Frame | None] = {}
-        unusable: dict[Query, TaptrError] = {}
-        for query in self._waiting:
-            if outside(np.array([query.xy]), coordinates).any():
-                unusable[query] = outside_error(*query.xy, coordinates)
+        refused: list[RefusedPoint] = []
+        places = np.array([query.xy for query in self._waiting], np.float64).reshape(-1, 2)
+        for query, is_outside in zip(self._waiting, outside(places, coordinates).tolist(), strict=True):
+            error: TaptrError | None = None
+            if is_outside:
+                error = outside_error(*query.xy, coordinates)
             elif query.stamp is None:
                 due[query] = None
-            elif query.stamp <= stamp:
+            elif query.stamp > stamp:
+                error = _far_ahead(query.stamp, stamp)
+            else:
                 past = self._history.nearest(query.stamp)
                 if past is not None and query.stamp - past.stamp < stamp - query.stamp:
                     due[query] = past
                 elif stamp - query.stamp <= self._history.tolerance:
                     due[query] = None
                 else:
-                    unusable[query] = self._stamp_error(query.stamp)
-        if unusable:
-            self._waiting = [query for query in self._waiting if query not in unusable]
-            raise next(iter(unusable.values()))
-        return due
+                    error = self._stamp_error(query.stamp)
+            if error is not None:
+                refused.append(RefusedPoint(query.id, str(error)))
+        return due, refused
 
     def _catch_up(self, queries: list[Query], start: Frame) -> None:
-        """Start points in a past frame, track them through the frames since, apart from all others, and adopt them."""
-        if self._catching_up is None:
-            # No more frames can be remembered than the history holds.
-            slots = min(self._config.memory_slots, self._config.history_frames)
-            self._catching_up = TrackSet(self._backend, self._config, slots)
+        """Start points in a past frame and bring them to the present."""
+        joins = self._backend.info.starting_queries_join_decoder and start.decoded
+        if start is self._history.last and not joins:
+            self._live.start(start, _new_tracks(queries, start))
+            return
+        # Apart from all others, which have passed these frames already.
         self._catching_up.clear()
         for frame, previous_features in self._history.since(start):
             starting = _new_tracks(queries if frame is start else [], frame)
             self._catching_up.advance(frame, previous_features, starting)
         self._live.adopt(self._catching_up)
 
-    def _report(self, frame: Frame) -> Tracks:
+    def _report(self, frame: Frame, refused: Iterable[RefusedPoint]) -> Tracks:
         tracks = self._live.tracks
+        kept: dict[str, Any] = {column.name: tracks[column.name].copy() for column in COLUMNS if column.in_table}
         return Tracks(
             ids=tracks["id"].copy(),
             xy=frame.coordinates.to_pixels(tracks["xy"]),
-            visibility=tracks["visibility"].copy(),
-            visible=tracks["visible"].copy(),
-            state=tracks["state"].copy(),
             age=(frame.number - tracks["start"]).astype(np.uint32),
-            frames_since_seen=tracks["unseen"].copy(),
             stamp=frame.stamp,
             width=frame.coordinates.width,
             height=frame.coordinates.height,
             scene_cut=frame.scene_cut,
+            stream=self._streams,
+            refused=tuple(refused),
+            **kept,
         )
 
 
@@ -259,4 +367,19 @@ def _new_tracks(queries: list[Query], frame: Frame) -> NewTracks:
         ids=np.array([query.id for query in queries], np.uint64),
         sequence=np.array([query.sequence for query in queries], np.int64),
         xy=frame.coordinates.from_pixels(pixels),
+    )
+
+
+def _given_twice(id_: int) -> DuplicateIdError:
+    return DuplicateIdError(f"Id {id_} is given twice in one call; give every id once.")
+
+
+def _far_ahead(stamp: int, newest: int) -> InvalidStampError | None:
+    """Return the exception for points whose stamp is of another clock than the newest image's, None if it may come."""
+    seconds = (stamp - newest) / NANOSECONDS
+    if seconds <= LONGEST_WAIT:
+        return None
+    return InvalidStampError(
+        f"The query stamp {stamp} ns is {seconds:.1f} s later than the newest image; give the stamp of the image in "
+        "which the points were chosen, or 0."
     )

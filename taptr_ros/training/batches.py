@@ -22,7 +22,7 @@ from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from taptr_ros.training.scenes import Clip, generate_many
-from taptr_ros.training.views import ContrastIn, Tracks, View, contrast, draw_view, film
+from taptr_ros.training.views import Tracks, View, contrast, draw_view, film
 
 SEQUENCE_FRAMES = 48
 """Most frames that are read of a sequence at once."""
@@ -68,14 +68,22 @@ class Drawn:
     """The tracks of a clip that a source drew, and where its frames are."""
 
     tracks: Tracks
-    contrast_in: ContrastIn
     frames: NDArray[np.uint8] | Path
     """[T,H,W,3], or the file that holds them."""
+    contrasts: NDArray[np.float32] | None = None
+    """[N,T] contrast round the points, which a file holds too."""
 
     @classmethod
     def of(cls, clip: Clip) -> Drawn:
         """Return a clip that has no file."""
-        return cls(Tracks.of(clip), lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]), clip.frames)
+        return cls(Tracks.of(clip), clip.frames)
+
+    def contrast_in(self, frame: int) -> NDArray[np.float32]:
+        """Return the contrast [N] round the points in a frame."""
+        if self.contrasts is not None:
+            return self.contrasts[:, frame]
+        frames = load_frames(self.frames) if isinstance(self.frames, Path) else self.frames
+        return contrast(frames[frame], self.tracks.xy[:, frame])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +140,7 @@ class StoredClips:
                 # A generator has replaced it since.
                 self._draws = 0
             else:
-                return Drawn(tracks, lambda frame: contrasts[:, frame], path)
+                return Drawn(tracks, path, contrasts)
 
 
 class SequenceClips:
@@ -251,18 +259,22 @@ class Batches:
         with self._store.lock:
             yield
 
+    def _frames(self, shot: Shot) -> Tensor | None:
+        """Return a shot's frames [T,H,W,3] on the device; None if a generator has replaced the clip."""
+        if isinstance(shot.frames, np.ndarray):
+            return torch.from_numpy(shot.frames).to(self._device)
+        try:
+            return self._store.frames(shot.frames, shot.view.frames)
+        except FileNotFoundError:
+            return None
+
     def _batch(self, stage: StageConfig, step: int, shots: list[Shot]) -> Batch:
         rng = self._shots.random(step, len(shots))
         frames: list[Tensor] = []
-        for index, shot in enumerate(shots):
-            while not isinstance(shot.frames, np.ndarray):
-                try:
-                    frames.append(self._store.frames(shot.frames, shot.view.frames))
-                    break
-                except FileNotFoundError:
-                    shot = shots[index] = draw_shot(self._source, stage, rng)
-            else:
-                frames.append(torch.from_numpy(shot.frames).to(self._device))
+        for index in range(len(shots)):
+            while (found := self._frames(shots[index])) is None:
+                shots[index] = draw_shot(self._source, stage, rng)
+            frames.append(found)
         images: list[Tensor] = [frames[0]] * len(shots)
         for size in {part.shape for part in frames}:
             alike = [index for index, part in enumerate(frames) if part.shape == size]
@@ -271,7 +283,10 @@ class Batches:
                 images[index] = image
         views = [shot.view for shot in shots]
         xy = np.stack([view.xy.transpose(1, 0, 2) for view in views], axis=1)
-        visible, known = (np.stack([part.T for part in parts], axis=1) for parts in zip(*((v.visible, v.known) for v in views), strict=True))
+        visible, known = (
+            np.stack([part.T for part in parts], axis=1)
+            for parts in zip(*((v.visible, v.known) for v in views), strict=True)
+        )
         direction = rng.uniform(0.0, 2.0 * np.pi, visible.shape)
         low, high = np.log(DISPLACEMENT)
         distance = np.exp(rng.uniform(low, high, visible.shape)) * (rng.random(visible.shape) < DISPLACED_SHARE)

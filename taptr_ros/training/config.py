@@ -121,7 +121,7 @@ class TrainingConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured during training."""
     initial: str | None = None
-    """Model file whose weights training starts from, for fine-tuning; None starts from random ones but for the trunk."""
+    """Model file whose weights training starts from, for fine-tuning; without one, all but the trunk's are random."""
     pretrained_trunk: bool = True
     """Start the trunk from ImageNet weights rather than from random ones."""
     seed: int = 0

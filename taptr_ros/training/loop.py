@@ -86,7 +86,7 @@ class _Run:
                 f"{begun} at step {self.state.step} of {self.config.steps}, {self.place.world} processes"
             )
         steps = range(self.state.step, self.config.steps)
-        noted: list[dict[str, float]] = []
+        noted: list[dict[str, Tensor]] = []
         since, frames = time.monotonic(), 0
         progress = tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True)
         batches = self.batches.draw(steps)
@@ -201,9 +201,7 @@ def _clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSou
     return source, count
 
 
-def _synthetic_clips(
-    config: TrainingConfig, stack: contextlib.ExitStack
-) -> tuple[ClipSource, Callable[[int], None]]:
+def _synthetic_clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tuple[ClipSource, Callable[[int], None]]:
     """Return where scenes come from; the leading process starts the generators, before PyTorch starts threads."""
     data = config.data
     if data.pool is None:

@@ -117,12 +117,11 @@ def position_loss(
     return (weighted.sum(1) * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def visibility_loss(
-    logits: Tensor, visible: Tensor, known: Tensor, hidden_weight: float, weights: Tensor
-) -> Tensor:
+def visibility_loss(logits: Tensor, visible: Tensor, known: Tensor, hidden_weight: float, weights: Tensor) -> Tensor:
     """Return the mean cross-entropy of logits [T,estimates,B,N] with `visible` [T,B,N], summed over the estimates.
 
-    Hidden points weigh `hidden_weight`, visible ones 1, those that are not `known` [T,B,N] nothing; estimates have `weights` [estimates,1,1].
+    Hidden points weigh `hidden_weight`, visible ones 1, those that are not `known` [T,B,N] nothing; estimates have
+    `weights` [estimates,1,1].
     """
     target = visible.unsqueeze(1).to(logits.dtype).expand_as(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.evaluation.datasets import Sequence
 from taptr_ros.evaluation.evaluate import evaluate
-from taptr_ros.media.overlay import TrackOverlay
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.tracking.config import TrackerConfig

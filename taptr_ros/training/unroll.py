@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from taptr_ros.model import context_renewal
 from taptr_ros.model.constants import constant
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.patches import Features, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_decoder import SmallDecoderOutput
 from taptr_ros.model.small_network import SmallNetwork
+from taptr_ros.tracking import context_renewal
 from taptr_ros.training.batches import Batch
 
 LOST = 24.0
@@ -146,7 +146,7 @@ class _UnrolledTracks:
         state = found_again(output.state, true, visible, self._batch.images.shape[2])
         displaced = self._batch.displaced[frame].flatten(0, 1)
         self._state = state + F.pad(displaced, (0, state.shape[1] - 2))
-        if context_renewal.due(frame):
+        if context_renewal.due(frame, self._network.config.tuning):
             # What is learnt from later frames goes into the query's context also through frames that are only followed.
             with torch.enable_grad():
                 self._renew_contexts(features, output)
@@ -155,11 +155,12 @@ class _UnrolledTracks:
     def _renew_contexts(self, features: Features, output: SmallDecoderOutput) -> None:
         """Renew the contexts of visible points; nothing is learnt from what surrounds them."""
         xy, visibility, confidence = self._network.estimates(output)
-        seen = visibility * confidence >= context_renewal.LEAST_VISIBILITY
-        share = self._network.config.context_renewal * seen.view(-1, 1, 1, 1)
+        config = self._network.config
+        seen = visibility * confidence >= config.tuning.renewal_visibility
+        share = config.context_renewal * seen.view(-1, 1, 1, 1)
         with torch.no_grad():
             _, around, _ = self._network.init_queries(features, xy)
-        self._context = context_renewal.renewed(self._context, self._query_context, around, share)
+        self._context = context_renewal.renewed(self._context, self._query_context, around, share, config.tuning)
 
 
 def _encode(network: SmallNetwork, images: Tensor, *, bfloat16: bool) -> list[Tensor]:

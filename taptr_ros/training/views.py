@@ -171,7 +171,7 @@ def film(frames: Tensor, views: Sequence[View], size: int) -> Tensor:
     light = torch.from_numpy(np.concatenate([view.light for view in views])).to(device).unsqueeze(-1).unsqueeze(-1)
     lit = (seen * light[:, 0] + light[:, 1]).round_().clamp_(0.0, 255.0).unflatten(0, (len(views), length))
     channels = torch.from_numpy(np.stack([view.channels for view in views])).to(device)
-    exchanged = lit.gather(2, channels.view(len(views), 1, 3, 1, 1).expand_as(lit))
+    exchanged: Tensor = lit.gather(2, channels.view(len(views), 1, 3, 1, 1).expand_as(lit))
     return exchanged.to(torch.uint8).permute(0, 1, 3, 4, 2)
 
 
@@ -237,7 +237,9 @@ def cropping(clip_size: tuple[int, int], size: int, rng: np.random.Generator) ->
         across = min(round(across * _log_uniform(rng, 0.75, 1.33)), width)
     left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
     corner, scale = np.array([left, top]) - 0.5, size / np.array([across, down])
-    return np.array([[scale[0], 0.0, -corner[0] * scale[0] - 0.5], [0.0, scale[1], -corner[1] * scale[1] - 0.5], [0, 0, 1.0]])
+    return np.array(
+        [[scale[0], 0.0, -corner[0] * scale[0] - 0.5], [0.0, scale[1], -corner[1] * scale[1] - 0.5], [0, 0, 1.0]]
+    )
 
 
 def mirroring(size: int, rng: np.random.Generator) -> Floats:
@@ -293,7 +295,7 @@ def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.fl
     known = np.isfinite(xy).all(axis=-1)
     x, y = np.rint(np.where(known[:, np.newaxis], xy, -1.0)).astype(np.int64).T
     there = (x >= 0) & (y >= 0) & (x < frame.shape[1]) & (y < frame.shape[0])
-    found = variance[np.where(there, y, 0), np.where(there, x, 0)]
+    found = np.asarray(variance, np.float32)[np.where(there, y, 0), np.where(there, x, 0)]
     return np.where(there, np.sqrt(np.maximum(found, 0.0)), 0.0).astype(np.float32)
 
 

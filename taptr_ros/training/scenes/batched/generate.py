@@ -13,7 +13,7 @@ from taptr_ros.training.scenes.batched.imaging import develop
 from taptr_ros.training.scenes.batched.painting import paint
 from taptr_ros.training.scenes.clip import Clip
 from taptr_ros.training.scenes.config import SceneConfig
-from taptr_ros.training.scenes.generate import Shot
+from taptr_ros.training.scenes.shot import Shot
 from taptr_ros.training.scenes.world import LayeredWorld, World
 
 

@@ -1,0 +1,41 @@
+"""Ctrl-C in a long command: it ends after the frame in work, so that its results can be written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Interrupt:
+    """Whether an interrupt came."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+
+@contextlib.contextmanager
+def held_interrupt() -> Iterator[Interrupt]:
+    """Note the first interrupt instead of raising `KeyboardInterrupt` wherever the program is; a second one raises.
+
+    Raised inside a library, a `KeyboardInterrupt` may be lost. At the end of the block, the first one is raised.
+    """
+    interrupt = Interrupt()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if interrupt.came:
+            raise KeyboardInterrupt
+        interrupt.came = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt  # signals go to the main thread
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupt.came:
+        raise KeyboardInterrupt

@@ -1,0 +1,154 @@
+"""Query points from the command line: "x,y;x,y", a CSV file, or a grid."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptr_ros.errors import DuplicateIdError, InvalidPointsError
+from taptr_ros.sources.grid import grid_points
+
+CSV_COLUMNS = ("x", "y", "frame", "id")
+"""Columns that a CSV of points may have; x and y are required."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QueryPoints:
+    """N query points, each with the frame in which its track starts.
+
+    Raises `InvalidPointsError` for no points, for coordinates that are not finite, for negative frames or for an id of
+    0, and `DuplicateIdError` for an id that two points have.
+    """
+
+    xy: NDArray[np.float32]
+    """[N,2] ROS pixels."""
+    frames: NDArray[np.int64]
+    """[N] index, from 0, of the frame in which the point was chosen."""
+    ids: NDArray[np.uint64]
+    """[N] distinct ids, from 1 on."""
+
+    def __post_init__(self) -> None:
+        if not len(self.ids):
+            raise InvalidPointsError("There are no points to track; give at least one.")
+        for row in np.flatnonzero(~np.isfinite(self.xy).all(axis=1))[:1]:
+            raise InvalidPointsError(f"Point {self.ids[row]} is at {_text(self.xy[row])}; give finite numbers.")
+        for row in np.flatnonzero(self.frames < 0)[:1]:
+            raise InvalidPointsError(f"Point {self.ids[row]} starts in frame {self.frames[row]}; frames count from 0.")
+        if (self.ids == 0).any():
+            raise InvalidPointsError("A point has the id 0; ids count from 1.")
+        distinct, counts = np.unique(self.ids, return_counts=True)
+        for identifier in distinct[counts > 1][:1]:
+            raise DuplicateIdError(f"Two points have the id {identifier}; give every point its own.")
+
+    @property
+    def look_normalised(self) -> bool:
+        """Whether the points look like shares of the image: all within 0 and 1, and not at corners of pixels only."""
+        return bool(((self.xy >= 0) & (self.xy <= 1)).all() and (self.xy % 1).any())
+
+    def starting_in(self, frames: range) -> QueryPoints | None:
+        """Return the points that start in one of these frames; None if there are none."""
+        starting = (self.frames >= frames.start) & (self.frames < frames.stop)
+        if not starting.any():
+            return None
+        return QueryPoints(self.xy[starting], self.frames[starting], self.ids[starting])
+
+    def check_inside(self, width: int, height: int) -> None:
+        """Raise `InvalidPointsError` if a point lies outside an image of width x height pixels."""
+        outside = ((self.xy < -0.5) | (self.xy > (width - 0.5, height - 0.5))).any(axis=1)
+        for row in np.flatnonzero(outside)[:1]:
+            raise InvalidPointsError(
+                f"Point {self.ids[row]} at {_text(self.xy[row])} is outside the image of {width}x{height} pixels; "
+                f"give x from -0.5 to {width - 0.5} and y from -0.5 to {height - 0.5}."
+            )
+
+
+def parse_points(text: str) -> QueryPoints:
+    """Read points from "x,y;x,y", all starting in frame 0, or from the CSV file that `text` names.
+
+    The CSV has a header with the columns x and y and optionally frame and id, in any order. Without ids the points
+    are numbered from 1.
+
+    Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `QueryPoints`.
+    """
+    if text.lower().endswith(".csv") or _is_file(text):
+        return _read_csv(Path(text))
+    rows = []
+    for entry in filter(None, (part.strip() for part in text.split(";"))):
+        values = entry.split(",")
+        if len(values) != 2:
+            raise InvalidPointsError(f'"{entry}" is not a point; write "x,y;x,y" or name a CSV file that exists.')
+        rows.append((_number(values[0], entry), _number(values[1], entry)))
+    return _starting_in_first_frame(np.array(rows, np.float32).reshape(-1, 2))
+
+
+def grid_queries(side: int, width: int, height: int) -> QueryPoints:
+    """Return side x side points at the centres of equal cells of a width x height image, row by row."""
+    return _starting_in_first_frame(grid_points(side, width, height))
+
+
+def _starting_in_first_frame(xy: NDArray[np.float32]) -> QueryPoints:
+    return QueryPoints(xy, np.zeros(len(xy), np.int64), np.arange(1, len(xy) + 1, dtype=np.uint64))
+
+
+def _is_file(text: str) -> bool:
+    """Return whether a text is the path of a file; a list of points may be longer than a path can be."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _read_csv(path: Path) -> QueryPoints:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = [name.strip().lower() for name in reader.fieldnames or ()]
+            _check_columns(path, columns)
+            reader.fieldnames = columns
+            rows = [(f"line {reader.line_num} of {path}", row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidPointsError(
+            f"{path} cannot be read as a CSV file ({error}); check the name and the file."
+        ) from error
+    xy = [(_number(row["x"], where), _number(row["y"], where)) for where, row in rows]
+    frames = [_whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
+    ids = [_whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
+    return QueryPoints(np.array(xy, np.float32).reshape(-1, 2), np.array(frames, np.int64), np.array(ids, np.uint64))
+
+
+def _check_columns(path: Path, columns: Iterable[str]) -> None:
+    columns = list(columns)
+    for separator, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(columns) == 1 and separator in columns[0]:
+            raise InvalidPointsError(
+                f"{path} separates its columns with {word}; separate them with commas, and write decimals with points."
+            )
+    unknown = [name for name in columns if name not in CSV_COLUMNS]
+    if unknown or len(set(columns)) < len(columns) or not {"x", "y"} <= set(columns):
+        raise InvalidPointsError(
+            f"{path} has the columns {', '.join(columns) or '(none)'}; its first line must name x and y, and may name "
+            "frame and id."
+        )
+
+
+def _number(text: str | None, where: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise InvalidPointsError(f'"{text or ""}" in {where} is not a number; write coordinates as 12.5.') from None
+
+
+def _whole_number(text: str | None, where: str) -> int:
+    value = (text or "").strip()
+    if not (value.isascii() and value.isdigit() and int(value) < 2**63):
+        raise InvalidPointsError(f'"{value}" in {where} is not a whole number from 0 on; correct its frame or id.')
+    return int(value)
+
+
+def _text(xy: NDArray[np.float32]) -> str:
+    return f"({xy[0]:g}, {xy[1]:g})"

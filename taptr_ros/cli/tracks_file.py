@@ -1,0 +1,48 @@
+"""The npz file that `taptr track` writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taptr_ros.tracking.states import COLUMNS, Tracks
+
+
+@dataclasses.dataclass(frozen=True)
+class TracksFile:
+    """Tracks of N points over T frames, as the arrays of the npz file."""
+
+    columns: dict[str, NDArray[Any]]
+    """[T,N,...] for each column of `Tracks` that has a value for frames in which the track does not exist: xy in ROS
+    pixels of the source (else NaN), visibility (0), visible (False), state (`TrackState.LOST`), by these names."""
+    ids: NDArray[np.uint64]
+    """[N] in the order in which the points were given."""
+    stamps: NDArray[np.int64]
+    """[T] nanoseconds."""
+
+    @classmethod
+    def collect(cls, ids: NDArray[np.uint64], frames: Sequence[Tracks]) -> TracksFile:
+        """Put the tracks of T frames side by side, one column for each of `ids` [N]."""
+        saved = [column for column in COLUMNS if column.absent is not None]
+        arrays: dict[str, NDArray[Any]] = {}
+        for column in saved:
+            numbers = (len(column.message),) if len(column.message) > 1 else ()
+            arrays[column.name] = np.full((len(frames), len(ids), *numbers), column.absent, column.dtype)
+        column_of = {identifier: place for place, identifier in enumerate(ids.tolist())}
+        for row, tracks in enumerate(frames):
+            places = [column_of[identifier] for identifier in tracks.ids.tolist()]
+            for name, array in arrays.items():
+                array[row, places] = getattr(tracks, name)
+        stamps = np.array([tracks.stamp for tracks in frames], np.int64)
+        return cls(arrays, ids=np.asarray(ids, np.uint64), stamps=stamps)
+
+    def save(self, path: Path) -> None:
+        """Write the npz file, under exactly this name; raises `OSError` if that is not possible."""
+        with path.open("wb") as file:
+            arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "stamps": self.stamps}
+            np.savez_compressed(file, **arrays)

@@ -1,0 +1,1 @@
+"""Tracks drawn on images."""

@@ -1,1 +1,0 @@
-"""Image sources, overlays and track files for the offline commands."""

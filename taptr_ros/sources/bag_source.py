@@ -1,0 +1,98 @@
+"""The images in a rosbag2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.serde import SerdeError
+
+from taptr_ros.errors import InvalidImageError, SourceError
+from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.stamps import nanoseconds
+from taptr_ros.sources.bags import BagReader, RecordedMessage
+from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, Usable, unreported
+from taptr_ros.sources.interfaces import typestore
+from taptr_ros.tracking.history import NANOSECONDS
+
+IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+_CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
+    IMAGE: image_to_rgb,
+    COMPRESSED_IMAGE: compressed_image_to_rgb,
+}
+"""How to read each message type that holds an image."""
+
+
+class BagSource:
+    """The sensor_msgs/Image or CompressedImage messages of one topic of a rosbag2 (sqlite3 or mcap).
+
+    Frames carry the stamps of the message headers. If the first one has none, which a stamp of zero means, all carry
+    the time of recording instead: the two clocks must not be mixed. Of a damaged bag the frames before the damage are
+    read, then `SourceError` is raised.
+
+    Attributes:
+        topic: the topic that is read.
+        is_compressed: whether its messages are CompressedImage.
+    """
+
+    def __init__(self, path: Path, topic: str | None) -> None:
+        self.name = str(path)
+        self.report: Report = unreported
+        self._bag = BagReader(path)
+        self.topic = self._choose(topic)
+        chosen = self._bag.topics[self.topic]
+        self._kind = chosen.kind
+        self.is_compressed = chosen.kind == COMPRESSED_IMAGE
+        self.frame_count = chosen.count
+        if self.frame_count == 0:
+            raise SourceError(f"{path} holds no message on {self.topic}; choose another topic or bag.")
+        seconds = self._bag.duration / NANOSECONDS
+        rate = (self.frame_count - 1) / seconds if self.frame_count and seconds > 0 else 0.0
+        self.rate = min(rate, MAX_RATE) if rate > 0 else DEFAULT_RATE
+
+    def __iter__(self) -> Iterator[Frame]:
+        usable = Usable(self.name, self.report)
+        stamped = None
+        for index, (recorded, data) in enumerate(self.messages()):
+            origin = f"Message {index} on {self.topic}"
+            try:
+                message: Any = typestore().deserialize_cdr(data, self._kind)
+                image = _CONVERSIONS[self._kind](message)
+            except (InvalidImageError, SerdeError) as error:
+                usable.leave_out(SourceError(f"{origin} of {self.name}: {error}"))
+                continue
+            usable.use()
+            stamp = nanoseconds(message.header.stamp)
+            if stamped is None:
+                stamped = stamp != 0
+            yield Frame(image, stamp if stamped else recorded, recorded, index, origin, message.header.frame_id)
+        usable.check()
+
+    def messages(self) -> Iterator[RecordedMessage]:
+        """Yield the messages as they are, undecoded."""
+        return self._bag.messages(self.topic)
+
+    def _choose(self, topic: str | None) -> str:
+        """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
+        topics = self._bag.topics
+        for name, other in topics.items():
+            if other.kind and "/msg/" not in other.kind and other.kind.count("/") == 1:
+                raise SourceError(
+                    f"{self.name} is a recording of ROS 1 ({name} is {other.kind}); convert it first, as with "
+                    "rosbags-convert."
+                )
+        image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS)
+        offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
+        if topic is None:
+            if len(image_topics) != 1:
+                raise SourceError(f"{self.name} needs the name of an image topic; {offer}.")
+            return image_topics[0]
+        if topic not in topics:
+            raise SourceError(f"{self.name} has no topic {topic}; {offer}.")
+        if topic not in image_topics:
+            raise SourceError(f"{topic} in {self.name} is {topics[topic].kind}, not images; {offer}.")
+        return topic

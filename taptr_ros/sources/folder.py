@@ -1,0 +1,57 @@
+"""A folder of images as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from taptr_ros.errors import InvalidConfigError, InvalidImageError, SourceError
+from taptr_ros.messages.encoded import decode_image
+from taptr_ros.sources.frames import MAX_RATE, Frame, Report, Usable, unreported
+from taptr_ros.sources.order import in_natural_order
+from taptr_ros.tracking.history import NANOSECONDS
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""File name endings, in lower case, of what a folder's images may be."""
+
+
+class FolderSource:
+    """The images of a folder, frame2 before frame10, stamped by their number at a constant rate.
+
+    Hidden files are no images: macOS puts one that begins with "._" beside every file on foreign disks.
+    """
+
+    is_compressed = False
+
+    def __init__(self, path: Path, rate: float) -> None:
+        if not 0 < rate <= MAX_RATE:
+            raise InvalidConfigError(f"The rate is {rate:g} frames per second; give one above 0, up to {MAX_RATE:g}.")
+        self.name = str(path)
+        self.rate = rate
+        self.report: Report = unreported
+        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        self._files = in_natural_order(file for file in images if not file.name.startswith("."))
+        if not self._files:
+            raise SourceError(
+                f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
+                "rosbag2 (.mcap, .db3); give another folder."
+            )
+        self.frame_count = len(self._files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        usable = Usable(self.name, self.report)
+        for index, file in enumerate(self._files):
+            try:
+                image = decode_image(np.fromfile(file, np.uint8), str(file))
+            except InvalidImageError as error:
+                usable.leave_out(error)
+                continue
+            except OSError as error:
+                usable.leave_out(SourceError(f"{file} cannot be read ({error.strerror}); repair or remove it."))
+                continue
+            usable.use()
+            stamp = round(index * NANOSECONDS / self.rate)
+            yield Frame(image, stamp, stamp, index, str(file))
+        usable.check()

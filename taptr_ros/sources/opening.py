@@ -1,0 +1,47 @@
+"""Opening a source by its path: a video file, a folder of images, or a rosbag2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taptr_ros.errors import InvalidConfigError, SourceError
+from taptr_ros.sources.folder import FolderSource
+from taptr_ros.sources.frames import DEFAULT_RATE, Source
+from taptr_ros.sources.storage_names import is_bag
+from taptr_ros.sources.video import VideoSource
+
+
+def open_source(path: str | Path, *, image_topic: str | None = None, rate: float | None = None) -> Source:
+    """Open a video file, a folder of images or a rosbag2 (a folder with .mcap or .db3 files, or one of these).
+
+    `image_topic` chooses among a bag's topics; without it the bag must hold one image topic only. `rate`, in frames
+    per second, stamps the images of a folder (default 30).
+
+    Raises `SourceError` if the source cannot be opened or holds no images, `InvalidConfigError` if an option does
+    not belong to this kind of source.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; give a video file, a folder of images or a rosbag2.")
+    if path.suffix.lower() == ".bag":
+        raise SourceError(f"{path} is a recording of ROS 1; convert it first, as with rosbags-convert.")
+    bag = is_bag(path)
+    if image_topic is not None and not bag:
+        raise InvalidConfigError(f"{path} is not a rosbag2, so it has no topic {image_topic}; leave the topic out.")
+    if rate is not None and (bag or path.is_file()):
+        raise InvalidConfigError(f"{path} has its own stamps; give a rate for folders of images only.")
+    if bag:
+        return _open_bag(path, image_topic)
+    if path.is_dir():
+        return FolderSource(path, DEFAULT_RATE if rate is None else rate)
+    return VideoSource(path)
+
+
+def _open_bag(path: Path, image_topic: str | None) -> Source:
+    try:
+        from taptr_ros.sources.bag_source import BagSource
+    except ImportError as error:
+        raise SourceError(
+            f"{path} is a rosbag2, which needs more packages ({error}); run pip install rosbags mcap."
+        ) from error
+    return BagSource(path, image_topic)

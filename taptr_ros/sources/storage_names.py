@@ -1,0 +1,24 @@
+"""Names of rosbag2 files; the packages that read these are not needed to tell them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STORAGE_SUFFIXES = frozenset({".db3", ".mcap"})
+"""Endings, in lower case, of the names of storage files."""
+
+COMPRESSED_SUFFIX = ".zstd"
+"""What follows if a recorder has compressed the file as a whole."""
+
+
+def is_storage_file(path: Path) -> bool:
+    """Return whether a file's name is that of a storage file."""
+    plain = path.with_suffix("") if path.suffix.lower() == COMPRESSED_SUFFIX else path
+    return plain.suffix.lower() in STORAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether a path is a storage file, or a folder that holds one or says that it is a rosbag2."""
+    if not path.is_dir():
+        return is_storage_file(path)
+    return any(file.name == "metadata.yaml" or is_storage_file(file) for file in path.iterdir())

@@ -1,0 +1,75 @@
+"""A video file as a source of images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from taptr_ros.errors import SourceError
+from taptr_ros.sources.folder import IMAGE_SUFFIXES
+from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, unreported
+from taptr_ros.tracking.history import NANOSECONDS
+
+
+class VideoSource:
+    """A video file, with the stamps of its container made strictly increasing."""
+
+    is_compressed = False
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.report: Report = unreported
+        # FFmpeg takes what comes before a colon in a relative path for a protocol, as in 12:30:00.mp4.
+        self._path = str(path.absolute())
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            # OpenCV would take the digits in its name for a pattern and play the whole folder.
+            raise SourceError(f"{path} is a single image; give a video file or the folder of images.")
+        with self._capture() as capture:
+            rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            if not capture.read()[0]:
+                raise SourceError(
+                    f"{path} holds no frame that can be decoded: either it is not a complete video, or this OpenCV "
+                    f"cannot decode its codec ({_codec(capture)}); ffmpeg -i {path.name} -c:v libx264 converted.mp4 "
+                    "makes one that it can."
+                )
+        self.rate = rate if 0 < rate <= MAX_RATE else DEFAULT_RATE
+        self.frame_count = int(count) if count >= 1 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        period = round(NANOSECONDS / self.rate)
+        previous, index = -period, 0
+        with self._capture() as capture:
+            while True:
+                decoded, image = capture.read()
+                if not decoded:
+                    return
+                stamp = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+                # Broken containers repeat stamps, go back, or have none at all.
+                stamp = stamp if stamp > previous else previous + period
+                previous = stamp
+                rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+                yield Frame(rgb, stamp, stamp, index, f"frame {index}")
+                index += 1
+
+    @contextlib.contextmanager
+    def _capture(self) -> Iterator[cv2.VideoCapture]:
+        capture = cv2.VideoCapture(self._path)
+        try:
+            if not capture.isOpened():
+                raise SourceError(
+                    f"{self.name} cannot be opened as a video; give a video file, a folder of images or a rosbag2."
+                )
+            yield capture
+        finally:
+            capture.release()
+
+
+def _codec(capture: cv2.VideoCapture) -> str:
+    """Return the four letters that name a video's codec, as av01 for AV1."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    text = code.decode("latin1").strip("\0 ")
+    return text if text.isascii() and text.isprintable() and text else "unknown"

@@ -1,0 +1,90 @@
+"""One line in the table of columns is all that a further field of a track needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from taptr_ros.messages import tracks as track_messages
+from taptr_ros.tracking import Tracks, slot_table, states
+from taptr_ros.tracking.states import COLUMNS, column
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_message_has_the_fields_of_the_table() -> None:
+    script = ROOT / "scripts" / "track_message.py"
+    if not script.exists():
+        pytest.skip("not in the source tree")
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class _Extended(Tracks):
+    """Tracks with one more field, written as it would be in `Tracks`."""
+
+    group: NDArray[np.uint32] = dataclasses.field(
+        default=None, metadata=column(np.uint32, {"group": "Number of the rigid group"}, in_cloud=True, absent=0)
+    )
+
+
+@pytest.fixture
+def extended(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The modules that read the table, as they are with one more line in it."""
+    more = (*COLUMNS, states.Column("group", **dataclasses.fields(_Extended)[-1].metadata))
+    monkeypatch.setattr(states, "COLUMNS", more)
+    monkeypatch.setattr(states, "Tracks", _Extended)
+    names = ["taptr_ros.tracking.slot_table", "taptr_ros.messages.tracks"]
+    if importlib.util.find_spec("sensor_msgs"):
+        names.append("taptr_ros.messages.ros")
+    modules = [importlib.reload(importlib.import_module(name)) for name in names]
+    yield modules
+    monkeypatch.undo()
+    for module in modules:
+        importlib.reload(module)
+
+
+def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
+    assert slot_table.RECORD["group"] == np.uint32
+    tracks = _Extended(
+        ids=np.array([7, 2**40], np.uint64),
+        xy=np.array([[1.5, 2.5], [3.5, 4.5]], np.float32),
+        visibility=np.array([0.75, 0.25], np.float32),
+        confidence=np.array([0.5, 1.0], np.float32),
+        visible=np.array([True, False]),
+        state=np.array([0, 1], np.uint8),
+        age=np.array([4, 5], np.uint32),
+        frames_since_seen=np.array([0, 3], np.uint32),
+        stamp=5,
+        width=64,
+        height=48,
+        scene_cut=False,
+        stream=3,
+        group=np.array([8, 9], np.uint32),
+    )
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=5))
+    message = track_messages.tracked_points(tracks, header, SimpleNamespace, SimpleNamespace)
+    assert [point.group for point in message.points] == [8, 9]
+    assert (message.points[1].id, message.points[1].y, message.stream) == (2**40, 4.5, 3)
+    back = track_messages.tracks_of(message)
+    for field in dataclasses.fields(_Extended):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(tracks, field.name))
+    if len(extended) == 3:
+        ros = extended[2]
+        names = list(ros.CLOUD_POINT.names)
+        fields = ["visibility", "confidence", "id", "id_high", "group", "state"]
+        assert names == ["x", "y", "z", *fields]
+        from std_msgs.msg import Header
+
+        cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, ros.CLOUD_POINT)
+        assert (cloud["group"].tolist(), cloud["id_high"].tolist()) == ([8, 9], [0, 256])
