@@ -68,9 +68,9 @@ def test_every_argument_is_used() -> None:
 def test_arguments_that_are_parameters_have_their_type() -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from taptr_ros.nodes.configs import NodeConfig
-    from taptr_ros.nodes.parameters import declarations
+    from taptr_ros.nodes.parameters import parameters_of
 
-    types = {entry.name: type(entry.default).__name__ for entry in declarations(NodeConfig)}
+    types = {entry.name: type(entry.default).__name__ for entry in parameters_of(NodeConfig)}
     kinds = parameter_kinds()
     assert kinds == {name: types[name] for name in kinds}
 

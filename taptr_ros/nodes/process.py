@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -97,7 +97,8 @@ def run(
 
 def _spin(nodes: Sequence[Node]) -> None:
     """Spin nodes until the process is to end."""
-    executor = SingleThreadedExecutor()
+    # rclpy's own, which outlives the nodes: what waits for them must not go before they do.
+    executor = rclpy.get_global_executor()
     for node in nodes:
         executor.add_node(node)
     try:
