@@ -34,6 +34,9 @@ which would wait up to Python's default of 5 ms."""
 LONGEST_END = 15.0
 """Seconds from the signal on after which a process that hangs is ended by force."""
 
+STOP_TIME = 5.0
+"""Longest time in seconds that a node waits for a thread of its own to end."""
+
 POLLING_PERIOD = 0.5
 """Seconds between two looks whether the process is to end."""
 
