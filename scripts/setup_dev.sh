@@ -46,6 +46,8 @@ make_venv() {
 install_packages() {
     local pip=("$python" -m pip install --quiet --disable-pip-version-check)
     touch "$unfinished"
+    # An older environment may have it; it fills the same directory as opencv-python-headless.
+    "$python" -m pip uninstall --quiet --yes --disable-pip-version-check opencv-python 2>/dev/null
     # PyPI's torch brings CUDA, gigabytes of it; PyTorch's own index has the CPU build, which pip prefers to PyPI's.
     # Only torch is looked up there, and briefly: without that index the other build serves as well.
     "${pip[@]}" --no-deps --extra-index-url "$torch_index" --retries 1 --timeout 15 \
@@ -61,7 +63,7 @@ install_this_package() {
 
 check_imports() {
     "$python" -c 'import cv2' ||
-        fail "OpenCV cannot be imported; its system libraries: sudo apt install libgl1 libglib2.0-0"
+        fail "OpenCV cannot be imported; remove .venv and run this script again."
     "$python" -c 'import onnxruntime, rclpy, torch; from taptr_ros.msg import TrackedPoints' ||
         fail "the environment is incomplete; remove .venv and run this script again."
 }

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("safetensors", reason="model files are safetensors")
+
 from safetensors.numpy import save_file
 
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError

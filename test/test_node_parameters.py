@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("yaml")
+
+import yaml
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.nodes.configs import NodeConfig

@@ -42,3 +42,25 @@ def test_every_interface_field_is_explained() -> None:
     for path in [*(ROOT / "msg").iterdir(), *(ROOT / "srv").iterdir()]:
         for line in path.read_text().splitlines():
             assert not line or line == "---" or "# " in line, f"{path.name}: {line!r} has no comment"
+
+
+def lower_bounds() -> dict[str, str]:
+    """The oldest version of everything that an installation with ONNX Runtime needs."""
+    project = (ROOT / "pyproject.toml").read_text().partition("[project]")[2]
+    needed = re.search(r"^dependencies = \[(.*?)^\]", project, flags=re.MULTILINE | re.DOTALL)
+    assert needed is not None
+    (cpu,) = re.findall(r"^cpu = (.*)$", project, flags=re.MULTILINE)
+    return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', needed[1] + cpu))
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    tested = pins((ROOT / "requirements-oldest.txt").read_text())
+    for name, version in lower_bounds().items():
+        # A release of that series: what Ubuntu 24.04 has of NumPy, or the first that has wheels.
+        assert f"{tested[name]}.".startswith(f"{version}."), name
+
+
+def test_onnx_runtime_is_never_installed_twice() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    assert re.findall(r'^(\w+) = \["onnxruntime', project, flags=re.MULTILINE) == ["cpu", "gpu"]
+    assert len(re.findall(r'"onnxruntime[\w-]*>', project)) == 2

@@ -27,7 +27,6 @@ from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.cli import main
 from taptr_ros.messages.tracks import tracks_of
-from taptr_ros.model.files import save_model
 from taptr_ros.sources.bags import BagReader
 from taptr_ros.sources.interfaces import TRACKED_POINTS, typestore
 from taptr_ros.tracking.states import Tracks, TrackState
@@ -88,6 +87,8 @@ def test_the_same_bag_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_same_bag_gives_the_same_bytes_with_a_network(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from tiny_network import tiny_config, tiny_weights
+
+    from taptr_ros.model.files import save_model
 
     bag = make_bag(tmp_path / "bag")
     model = tmp_path / "tiny.safetensors"

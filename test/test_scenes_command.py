@@ -16,7 +16,7 @@ def test_sheet_has_a_row_for_each_clip(tmp_path, capfd) -> None:
     sheet = cv2.imread(str(out))
     assert sheet.shape == (2 * (2 * 64 + 2), 3 * (2 * 80 + 2), 3)
     assert "2 clips, " in capfd.readouterr().out
-    assert main(["scenes", "--out", str(out), *SMALL, "--scale", "2", "--cuts", "--seed", "0"]) == 0
+    assert main(["scenes", "--out", str(out), *SMALL, "--scale", "2", "--cuts", "--overwrite"]) == 0
     assert (cv2.imread(str(out)) != sheet).any()
 
 
@@ -26,10 +26,11 @@ def test_sheet_has_a_row_for_each_clip(tmp_path, capfd) -> None:
         (["--kind", "opera"], ["--kind", "layered"]),
         (["--seed", "-1"], ["--seed"]),
         (["--size", "8x8"], ["height", "32"]),
-        (["--photos", "{tmp}"], ["{tmp}", "no photos"]),
+        (["--photos", "{tmp}/photos"], ["{tmp}/photos", "no photos"]),
     ],
 )
 def test_mistakes_get_one_sentence_and_status_2(tmp_path, capfd, options, words) -> None:
+    (tmp_path / "photos").mkdir()
     options = [option.format(tmp=tmp_path) for option in options]
     assert main(["scenes", "--out", str(tmp_path / "sheet.png"), *SMALL, *options]) == 2
     error = capfd.readouterr().err

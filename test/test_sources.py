@@ -154,14 +154,18 @@ def test_a_bag_of_broken_messages_is_refused_with_what_is_wrong_with_the_first(t
 
 @pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
-def test_truncated_bag_is_a_source_error(tmp_path: Path, storage, kept: float) -> None:
+def test_truncated_bag_is_a_source_error_or_complete(tmp_path: Path, storage, kept: float) -> None:
     messages = [image_message(index, image) for index, image in enumerate(moving_scene(FRAMES))]
     bag = write_bag(tmp_path / "bag", {"/image": messages}, storage)
     file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
     raw = file.read_bytes()
     file.write_bytes(raw[: int(kept * len(raw))])
-    with pytest.raises(SourceError, match="bag"):
-        list(open_source(bag))
+    try:
+        frames = list(open_source(bag))
+    except SourceError as error:
+        assert "bag" in str(error)  # noqa: PT017  # either is right
+    else:
+        assert len(frames) == FRAMES  # what was cut off was no message
 
 
 def test_bag_without_rosbags_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

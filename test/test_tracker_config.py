@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytest.importorskip("yaml")
+
 import yaml
 
 from taptr_ros.errors import InvalidConfigError

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.model.tuning import Tuning
+from taptr_ros.settings import check_settings, setting
 
 Backbone = Literal["resnet18", "resnet50"]
 
@@ -15,6 +16,10 @@ STAGE_BLOCKS: dict[str, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 2), 
 
 STAGE_EXPANSION: dict[str, int] = {"resnet18": 1, "resnet50": 4}
 """Output channels of a residual block divided by its width."""
+
+
+MOST = 65536
+"""Most of anything that is counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,66 +32,110 @@ class ModelConfig:
     Raises `InvalidConfigError` if a value is out of range or two contradict each other.
     """
 
-    name: str = "taptrv3"
-    """Name under which the model reports itself."""
-    backbone: Backbone = "resnet18"
-    """Residual network whose four stages (strides 4, 8, 16, 32) give the feature levels."""
-    backbone_width: int = 64
-    """Channels of the backbone's stem; later stages double it."""
-    hidden_dim: int = 256
-    """Channels D of every token, content feature and memory slot."""
-    heads: int = 8
-    """Attention heads; each has hidden_dim / heads channels."""
-    sampling_points: int = 4
-    """Sampling locations per head and level in deformable attention and in CCA."""
-    encoder_layers: int = 2
-    """Layers of multi-scale deformable self-attention over the image tokens."""
-    decoder_layers: int = 4
-    """Layers of VLTA, CCA with APU, self-attention and feed-forward that refine a point in one frame."""
-    feedforward_dim: int = 2048
-    """Hidden width of the feed-forward blocks."""
-    sine_features: int = 128
-    """Sine embedding channels per box coordinate."""
-    height: int = 384
-    """Input height in pixels; images are stretched to it."""
-    width: int = 512
-    """Input width in pixels; images are stretched to it."""
-    visible_threshold: float = 0.5
-    """Visibility probability above which a point counts as visible."""
+    name: str = setting(
+        "taptrv3",
+        "Name under which the model reports itself.",
+    )
+    backbone: Backbone = setting(
+        "resnet18",
+        "Residual network whose four stages (strides 4, 8, 16, 32) give the feature levels.",
+    )
+    backbone_width: int = setting(
+        64,
+        "Channels of the backbone's stem; later stages double it.",
+        limits=(1, MOST),
+    )
+    hidden_dim: int = setting(
+        256,
+        "Channels D of every token, content feature and memory slot.",
+        limits=(1, MOST),
+    )
+    heads: int = setting(
+        8,
+        "Attention heads; each has hidden_dim / heads channels.",
+        limits=(1, MOST),
+    )
+    sampling_points: int = setting(
+        4,
+        "Sampling locations per head and level in deformable attention and in CCA.",
+        limits=(1, MOST),
+    )
+    encoder_layers: int = setting(
+        2,
+        "Layers of multi-scale deformable self-attention over the image tokens.",
+        limits=(1, MOST),
+    )
+    decoder_layers: int = setting(
+        4,
+        "Layers of VLTA, CCA with APU, self-attention and feed-forward that refine a point in one frame.",
+        limits=(1, MOST),
+    )
+    feedforward_dim: int = setting(
+        2048,
+        "Hidden width of the feed-forward blocks.",
+        limits=(1, MOST),
+    )
+    sine_features: int = setting(
+        128,
+        "Sine embedding channels per box coordinate.",
+        limits=(1, MOST),
+    )
+    height: int = setting(
+        384,
+        "Input height in pixels; images are stretched to it.",
+        limits=(1, MOST),
+    )
+    width: int = setting(
+        512,
+        "Input width in pixels; images are stretched to it.",
+        limits=(1, MOST),
+    )
+    visible_threshold: float = setting(
+        0.5,
+        "Visibility probability above which a point counts as visible.",
+        limits=(0.0, 1.0),
+    )
     tuning: Tuning = Tuning()
     """How the tracker searches with these weights."""
-    self_attention: bool = True
-    """Let the points attend to each other in every decoder layer. Off, every track is independent of the others."""
+    self_attention: bool = setting(
+        True,
+        "Let the points attend to each other in every decoder layer. Off, every track is independent of the others.",
+    )
 
     # Quirks: each exists only because released weights were trained with it.
-    corner_aligned_coordinates: bool = False
-    """Normalise x to x / (W - 1), with pixel centres at integers, although images are resized and features are
-    sampled half-pixel aligned (spec sections 1 and 4). Off: (x + 0.5) / W everywhere."""
-    position_update_divides_by_swapped_size: bool = False
-    """APU divides the x offset by the level's height and the y offset by its width (spec section 5, step 3)."""
-    corner_aligned_key_patch: bool = False
-    """The 3x3 key patch of CCA is spaced w / (w - 1) level pixels instead of 1 (spec section 5, step 2)."""
-    current_frame_in_memory: bool = False
-    """VLTA also attends to the initial content feature, as the current frame's slot, with visibility weight
-    0.000999001 (spec section 5, step 1). Off: past frames only, as in the paper."""
-    starting_queries_join_decoder: bool = False
-    """A query passes the decoder, position frozen, already in its start frame if another track is updated there,
-    and its decoded content then enters the memory (spec sections 5 and 6). Off: the initial content does."""
-    box_clamped_twice: bool = False
-    """The box carried to the next frame passes the clamp of the inverse sigmoid twice (spec section 6)."""
+    corner_aligned_coordinates: bool = setting(
+        False,
+        "Normalise x to x / (W - 1), with pixel centres at integers, although images are resized and features are "
+        "sampled half-pixel aligned (spec sections 1 and 4). Off: (x + 0.5) / W everywhere.",
+    )
+    position_update_divides_by_swapped_size: bool = setting(
+        False,
+        "APU divides the x offset by the level's height and the y offset by its width (spec section 5, step 3).",
+    )
+    corner_aligned_key_patch: bool = setting(
+        False,
+        "The 3x3 key patch of CCA is spaced w / (w - 1) level pixels instead of 1 (spec section 5, step 2).",
+    )
+    current_frame_in_memory: bool = setting(
+        False,
+        "VLTA also attends to the initial content feature, as the current frame's slot, with visibility weight "
+        "0.000999001 (spec section 5, step 1). Off: past frames only, as in the paper.",
+    )
+    starting_queries_join_decoder: bool = setting(
+        False,
+        "A query passes the decoder, position frozen, already in its start frame if another track is updated there, "
+        "and its decoded content then enters the memory (spec sections 5 and 6). Off: the initial content does.",
+    )
+    box_clamped_twice: bool = setting(
+        False,
+        "The box carried to the next frame passes the clamp of the inverse sigmoid twice (spec section 6).",
+    )
 
     # What other architectures let their configuration choose.
     context_renewal: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.backbone not in get_args(Backbone):
-            raise InvalidConfigError(f"backbone is {self.backbone!r}; choose one of {', '.join(get_args(Backbone))}.")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and not (isinstance(value, int) and value > 0):
-                raise InvalidConfigError(f"{field.name} is {value!r}; give a positive whole number.")
-            if field.type == "bool" and not isinstance(value, bool):
-                raise InvalidConfigError(f"{field.name} is {value!r}; give true or false.")
+        check_settings(self)
         if self.hidden_dim % self.heads or self.hidden_dim % 4:
             raise InvalidConfigError(
                 f"hidden_dim {self.hidden_dim} must be a multiple of heads ({self.heads}) and of 4; change one of them."

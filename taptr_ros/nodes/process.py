@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -36,6 +36,9 @@ which would wait up to Python's default of 5 ms."""
 
 LONGEST_END = 15.0
 """Seconds from the signal on after which a process that hangs is ended by force."""
+
+STOP_TIME = 5.0
+"""Longest time in seconds that a node waits for a thread of its own to end."""
 
 POLLING_PERIOD = 0.5
 """Seconds between two looks whether the process is to end."""
@@ -118,7 +121,8 @@ def _said_in_a_sentence() -> Iterator[None]:
 
 def _spin(nodes: Sequence[Node]) -> None:
     """Spin nodes until the process is to end."""
-    executor = SingleThreadedExecutor()
+    # rclpy's own, which outlives the nodes: what waits for them must not go before they do.
+    executor = rclpy.get_global_executor()
     for node in nodes:
         executor.add_node(node)
     try:

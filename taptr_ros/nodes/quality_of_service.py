@@ -6,6 +6,7 @@ from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -49,6 +50,20 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
         )
 
     return PublisherEventCallbacks(incompatible_qos=report)
+
+
+def publisher_problems(node: Node, topic: str, kind: type) -> list[str]:
+    """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`."""
+    wanted = f"sensor_msgs/msg/{kind.__name__}"
+    types = [publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)]
+    problems = [
+        f"{topic} is published as {found}, but this node reads {wanted}, so none of it arrives; set the parameter "
+        "`compressed` or remap `image`."
+        for found in sorted({*types} - {wanted})
+    ]
+    if types.count(wanted) > 1:
+        problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
+    return problems
 
 
 def _policy(event: Any) -> str:

@@ -8,12 +8,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PointStamped
-from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -22,11 +21,10 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
-from taptr_ros.drawing.overlay import TrackOverlay
 from taptr_ros.errors import InvalidConfigError, TaptrError
 from taptr_ros.messages.cv_bridge_images import cv_bridge
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
-from taptr_ros.messages.ros import point_cloud, rgb_image
+from taptr_ros.messages.ros import point_cloud
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.messages.tracks import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
@@ -34,14 +32,22 @@ from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
+from taptr_ros.nodes.painter import Painter
 from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
-from taptr_ros.nodes.process import IMAGE_TRANSPORT, TRANSPORT_VARIABLE, end_process_with, own_arguments, run
+from taptr_ros.nodes.process import (
+    IMAGE_TRANSPORT,
+    STOP_TIME,
+    TRANSPORT_VARIABLE,
+    end_process_with,
+    own_arguments,
+    run,
+)
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, shared_backend
 from taptr_ros.srv import AddPoints, GetTracks
 from taptr_ros.srv import RemovePoints as RemovePointsService
-from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks, TrackStream
+from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
 from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.stream import too_many
 
@@ -50,9 +56,6 @@ DIAGNOSTICS_PERIOD = 1.0
 
 LOG_PERIOD = 5.0
 """Shortest time in seconds between two log lines on the same kind of bad input."""
-
-STOP_TIME = 5.0
-"""Longest time in seconds to wait for the image in work when the stream ends."""
 
 WARM_UP_SIZE = (640, 480)
 """Width and height of the first image of a backend that takes images of every size."""
@@ -79,16 +82,6 @@ def reported(transition: Transition) -> Transition:
     return wrapper
 
 
-class _Picture(NamedTuple):
-    """What is drawn."""
-
-    image: NDArray[np.uint8]
-    tracks: Tracks
-    header: Any
-    trails_of: tuple[int, int]
-    """Stream, and number of the time that somebody looks: another one begins without trails."""
-
-
 class TrackerNode(LifecycleNode):
     """Tracks points through a stream of images.
 
@@ -103,13 +96,10 @@ class TrackerNode(LifecycleNode):
         self._tracker: SharedTracker | None = None
         self._backend_info: BackendInfo | None = None
         self._worker: FrameWorker[Any] | None = None
-        self._painter: FrameWorker[_Picture] | None = None
+        self._painter: Painter | None = None
         self._outputs: dict[str, LifecyclePublisher[Any]] = {}
         self._inputs: list[Any] = []
         self._answers: list[Any] = []
-        self._overlay, self._overlay_of = TrackOverlay(), (0, 0)
-        self._looks = 0
-        self._is_looked_at = False
         self._reported_publishers: set[str] = set()
         self._statistics = StreamStatistics()
         declare_parameters(self, NodeConfig, TrackerConfig)
@@ -168,7 +158,7 @@ class TrackerNode(LifecycleNode):
         self._statistics.begin_stream()
         self._reported_publishers = set()
         waiting = self._config.waiting_frames if self._config.every_frame else 1
-        self._painter = FrameWorker("painter", self._draw, 1)
+        self._painter = Painter(self._outputs["tracks/image"].publish, functools.partial(end_process_with, self))
         self._worker = FrameWorker("tracker", self._process, waiting)
         result = super().on_activate(state)
         self._subscribe()
@@ -370,25 +360,11 @@ class TrackerNode(LifecycleNode):
         self._statistics.processed(Latency(since_stamp, seconds_in_tracker), len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
             self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))
-        was_looked_at, self._is_looked_at = self._is_looked_at, self._is_wanted("tracks/image")
-        if self._is_looked_at and self._painter is not None:
-            self._looks += not was_looked_at
-            self._painter.put(_Picture(image, step.tracks, header, (step.tracks.stream, self._looks)))
+        if self._painter is not None:
+            self._painter.show(image, step.tracks, header, is_looked_at=self._is_wanted("tracks/image"))
 
     def _is_wanted(self, topic: str) -> bool:
         return self._outputs[topic].get_subscription_count() > 0
-
-    # The painter's thread.
-
-    def _draw(self, picture: _Picture) -> None:
-        """Draw the tracks and publish the picture."""
-        if picture.trails_of != self._overlay_of:
-            self._overlay, self._overlay_of = TrackOverlay(), picture.trails_of
-        try:
-            drawn = self._overlay.draw(picture.image, picture.tracks)
-            self._outputs["tracks/image"].publish(rgb_image(drawn, picture.header))
-        except Exception as error:  # noqa: BLE001
-            end_process_with(self, error)
 
     # Parameters and diagnostics.
 
@@ -413,16 +389,8 @@ class TrackerNode(LifecycleNode):
 
     def _report_publishers(self) -> None:
         """Say once of each what is wrong with those who publish on the topic of the images."""
-        kind = "sensor_msgs/msg/CompressedImage" if self._config.compressed else "sensor_msgs/msg/Image"
-        topic = self.resolve_topic_name("image")
-        publishers = self.get_publishers_info_by_topic(topic)
-        problems = [
-            f"{topic} is published as {found}, but this node reads {kind}, so none of it arrives; set the parameter "
-            "`compressed` or remap `image`."
-            for found in sorted({publisher.topic_type for publisher in publishers} - {kind})
-        ]
-        if sum(publisher.topic_type == kind for publisher in publishers) > 1:
-            problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
+        kind = CompressedImage if self._config.compressed else Image
+        problems = qos.publisher_problems(self, self.resolve_topic_name("image"), kind)
         for problem in problems:
             if problem not in self._reported_publishers:
                 self._reported_publishers.add(problem)

@@ -20,7 +20,7 @@ from taptr_ros.messages.ros import rgb_image, time_message
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
 from taptr_ros.nodes.parameters import declare_parameters, read_config
-from taptr_ros.nodes.process import end_process_with, run
+from taptr_ros.nodes.process import STOP_TIME, end_process_with, run
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.camera import CameraSource
 from taptr_ros.sources.frames import Frame, LeftOut, Source
@@ -74,7 +74,7 @@ class VideoSourceNode(Node):
         """Stop publishing and leave the graph."""
         self._stopped.set()
         if self._player.is_alive():
-            self._player.join()
+            self._player.join(STOP_TIME)
         super().destroy_node()
 
     def _play(self) -> None:

@@ -139,7 +139,13 @@ def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int |
 def _load_exported(
     path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
 ) -> Backend:
-    from taptr_ros.runtime.onnx_backend import OnnxBackend
+    try:
+        from taptr_ros.runtime.onnx_backend import OnnxBackend
+    except ImportError as error:
+        raise BackendUnavailableError(
+            f"{path.name} needs ONNX Runtime ({error}); run pip install onnxruntime, or, for an NVIDIA GPU, "
+            "onnxruntime-gpu."
+        ) from error
 
     if precision != "float32":
         raise InvalidConfigError(f"An exported model computes in float32, not {precision}; leave out --precision.")

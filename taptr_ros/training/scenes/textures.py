@@ -101,10 +101,10 @@ def _photo_files(folder: str) -> tuple[Path, ...]:
 @functools.lru_cache(maxsize=CACHED_PHOTOS)
 def _load(path: Path) -> NDArray[np.uint8]:
     """Return a photo, uint8 [h,w,3] RGB. Raises `SourceError` if it cannot be decoded."""
-    photo = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if photo is None:
         raise SourceError(f"{path} cannot be decoded as a picture; remove or replace it.")
     shrink = PHOTO_SIDE / max(photo.shape[:2])
     if shrink < 1:
         photo = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    return np.asarray(photo, np.uint8)
+    return np.asarray(cv2.cvtColor(photo, cv2.COLOR_BGR2RGB), np.uint8)
