@@ -41,7 +41,7 @@ from taptr_ros.training.captured import CapturedLearning
 from taptr_ros.training.config import DataConfig, EvaluationConfig, StageConfig, TrainingConfig, load_training_config
 from taptr_ros.training.loop import train
 from taptr_ros.training.losses import losses
-from taptr_ros.training.scenes import SceneConfig, generate, generate_many
+from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.state import CHECKPOINT, LATEST_MODEL, TrainingState
 from taptr_ros.training.unroll import unroll
 
@@ -93,8 +93,6 @@ def main() -> None:
     results.note("onnxruntime", onnxruntime_providers)
     # What costs the training nothing comes last.
     if arguments.checks:
-        for scenes in config.data.scenes:
-            results.note(f"painter {scenes.kind}", lambda scenes=scenes: check_painter(scenes, device))
         results.note("memory formats", lambda: memory_formats(config, device))
         results.note("bfloat16", lambda: check_bfloat16(config, device))
         results.note("resume", lambda: check_resume(config))
@@ -167,25 +165,6 @@ def can_be_made(scenes: SceneConfig) -> bool:
         print(f"left out: scenes of kind {scenes.kind}: {error}")
         return False
     return True
-
-
-def check_painter(scenes: SceneConfig, device: torch.device) -> Result:
-    """Compare clips painted together on the device with those painted one by one."""
-    small = dataclasses.replace(scenes, frames=12)
-    seeds = range(8)
-    begin = time.monotonic()
-    alone = [generate(small, seed) for seed in seeds]
-    one_by_one = time.monotonic() - begin
-    generate_many(small, seeds[:1], str(device))
-    begin = time.monotonic()
-    together = generate_many(small, seeds, str(device))
-    difference = [np.abs(a.frames.astype(int) - b.frames).mean() for a, b in zip(alone, together, strict=True)]
-    return {
-        "mean_difference_in_grey_levels": float(np.mean(difference)),
-        "largest_clip_mean": float(np.max(difference)),
-        "frames_per_second": round(len(seeds) * small.frames / (time.monotonic() - begin), 1),
-        "frames_per_second_one_by_one": round(len(seeds) * small.frames / one_by_one, 1),
-    }
 
 
 def check_bfloat16(config: TrainingConfig, device: torch.device) -> Result:

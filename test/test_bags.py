@@ -252,6 +252,7 @@ TRACKS = Tracks(
     ids=np.array([3, 2**63 + 1], np.uint64),
     xy=np.array([[1.5, 2.25], [-0.5, 100.0]], np.float32),
     visibility=np.array([0.75, 0.0], np.float32),
+    confidence=np.array([0.5, 1.0], np.float32),
     visible=np.array([True, False]),
     state=np.array([0, 3], np.uint8),
     age=np.array([4, 2**32 - 1], np.uint32),

@@ -25,6 +25,7 @@ def tracks(positions: dict[int, tuple[float, float]], state: TrackState = TrackS
         ids=np.array(list(positions), np.uint64),
         xy=np.array(list(positions.values()), np.float32).reshape(count, 2),
         visibility=np.where(visible, 0.75, 0.25).astype(np.float32),
+        confidence=np.ones(len(visible), np.float32),
         visible=visible,
         state=np.full(count, state, np.uint8),
         age=zeros,

@@ -83,7 +83,7 @@ def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
         ros = extended[2]
         names = list(ros.CLOUD_POINT.names)
         fields = ["visibility", "confidence", "id", "id_high", "group", "state"]
-        assert names == ["x", "y", "z", *fields]
+        assert names == ["x", "y", "z", *fields, "padding"]
         from std_msgs.msg import Header
 
         cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, ros.CLOUD_POINT)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from taptr_ros.cli.arguments import count, output_file, size
 from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.training.scenes import SceneConfig, generate, generate_many
+from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.scenes.config import Kind
 from taptr_ros.training.scenes.sheet import contact_sheet
 from taptr_ros.training.scenes.statistics import clip_statistics
@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=count, default=80, metavar="N", help="tracks of each clip that are drawn")
     parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="size of the frames")
     parser.add_argument("--scale", type=count, default=2, metavar="N", help="enlargement of the frames in the picture")
-    parser.add_argument("--device", help="make all clips together with PyTorch there: cuda (default: one by one)")
     parser.add_argument("--cuts", action="store_true", help="with scene cuts in every clip")
 
 
@@ -62,10 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     cv2.setNumThreads(1)
     started, busy = time.monotonic(), time.process_time()
     seeds = range(arguments.seed, arguments.seed + arguments.clips)
-    if arguments.device is None:
-        clips = [generate(config, seed) for seed in tqdm(seeds, unit="clip", disable=None)]
-    else:
-        clips = generate_many(config, seeds, arguments.device)
+    clips = [generate(config, seed) for seed in tqdm(seeds, unit="clip", disable=None)]
     frames = arguments.clips * arguments.frames
     rate, rate_busy = frames / (time.monotonic() - started), frames / (time.process_time() - busy)
     sheet = contact_sheet(clips, arguments.columns, arguments.points, arguments.scale)

@@ -48,15 +48,14 @@ class SmallConfig:
     context_renewal: float = 0.2
     """How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how a
     point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper."""
-    height: int = 256
+    height: int = 384
     """Input height in pixels; images are stretched to it."""
-    width: int = 256
+    width: int = 384
     """Input width in pixels; images are stretched to it."""
-    visible_threshold: float = 0.45
-    """Visibility probability above which a point counts as visible.
+    visible_threshold: float = 0.35
+    """Probability of being visible and close above which a point counts as visible.
 
-    Training asks for points that are visible and within 12 pixels of where they are reported. At less than one half,
-    fewer of those that are a little off are taken for hidden.
+    Reporting a point raises the Jaccard J exactly if that probability is above J / (1 + J).
     """
     tuning: Tuning = TAPTR_SMALL_TUNING
     """How the tracker searches with these weights and renews contexts."""

@@ -21,7 +21,7 @@ from taptr_ros.evaluation.datasets import load_dataset, resize_frame
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig
-from taptr_ros.training.scenes import Clip, generate_many
+from taptr_ros.training.scenes import Clip, generate
 from taptr_ros.training.views import Tracks, View, contrast, draw_view, film
 
 SEQUENCE_FRAMES = 48
@@ -107,13 +107,12 @@ class GeneratedClips:
     """`ClipSource` that generates every clip when it is drawn."""
 
     def __init__(self, data: DataConfig) -> None:
-        self._scenes, self._device = data.scenes, data.device
+        self._scenes = data.scenes
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Generate a clip."""
         scenes = self._scenes[rng.integers(len(self._scenes))]
-        (clip,) = generate_many(scenes, [int(rng.integers(1 << 62))], self._device)
-        return Drawn.of(clip)
+        return Drawn.of(generate(scenes, int(rng.integers(1 << 62))))
 
 
 class StoredClips:

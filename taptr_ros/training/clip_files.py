@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import multiprocessing
 import multiprocessing.sharedctypes
 import os
@@ -17,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.training.scenes import Clip, SceneConfig, generate_many
+from taptr_ros.training.scenes import Clip, SceneConfig, generate
 from taptr_ros.training.views import Tracks, contrast
 
 SUFFIX = ".clip.npz"
-
-TOGETHER = 8
-"""Clips of each kind that a generator makes at once where it makes many at a time."""
 
 PAUSE = 2.0
 """Seconds between two looks of an idle generator at what training has drawn."""
@@ -88,7 +84,6 @@ class Generators:
         clips: int,
         uses: float,
         first: int = 0,
-        device: str | None = None,
     ) -> None:
         """Start `processes` of them.
 
@@ -99,7 +94,6 @@ class Generators:
             processes: how many.
             clips: the size of the pool.
             uses: how often a clip is drawn, on average, before it is replaced.
-            device: as `generate_many` takes it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob(f".*{SUFFIX}.*"):
@@ -111,7 +105,7 @@ class Generators:
         self._processes = [
             context.Process(
                 target=_fill,
-                args=(folder, scenes, range(first + index, 1 << 62, processes), clips, uses, device, self._drawn),
+                args=(folder, scenes, range(first + index, 1 << 62, processes), clips, uses, self._drawn),
                 daemon=True,
             )
             for index in range(processes)
@@ -142,15 +136,13 @@ def _fill(
     seeds: range,
     clips: int,
     uses: float,
-    device: str | None,
     drawn: multiprocessing.sharedctypes.Synchronized[int],
 ) -> None:
     """Generate clips for ever: until the pool is full, and then one for every `uses` clips drawn."""
     cv2.setNumThreads(1)
     parent = os.getppid()
     made = 0
-    together = 1 if device is None else TOGETHER * len(scenes)
-    for begin in itertools.count(step=together):
+    for seed in seeds:
         while True:
             if os.getppid() != parent:
                 return
@@ -159,14 +151,10 @@ def _fill(
             if missing > 0 or made < drawn.value / uses / (seeds.step or 1):
                 break
             time.sleep(PAUSE)
-        numbers = seeds[begin : begin + together]
-        for kind, config in enumerate(scenes):
-            own = [seed for seed in numbers if seed % len(scenes) == kind]
-            for seed, clip in zip(own, generate_many(config, own, device), strict=True):
-                save_clip(folder / f"{seed:012d}{SUFFIX}", clip)
-        if missing < len(numbers):
-            made += len(numbers) - max(missing, 0)
-            for oldest in itertools.islice(pool_files(folder), len(numbers) - missing):
+        save_clip(folder / f"{seed:012d}{SUFFIX}", generate(scenes[seed % len(scenes)], seed))
+        if missing <= 0:
+            made += 1
+            for oldest in pool_files(folder)[: 1 - missing]:
                 # Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
                     oldest.unlink()

@@ -54,9 +54,6 @@ class DataConfig:
     """How often a clip is drawn, on average, before a new one replaces it; infinity never replaces any."""
     generators: int = 1
     """Generator processes."""
-    device: str | None = None
-    """Where scenes are painted and filmed, many at a time, with PyTorch: cuda. Without one, OpenCV does it on the
-    processor, one scene after the other, which on processors is faster."""
     loaders: int = 0
     """Processes that draw views ahead of training; without one, training draws them itself."""
     recordings: str | None = None

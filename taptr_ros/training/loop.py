@@ -216,7 +216,6 @@ def _synthetic_clips(config: TrainingConfig, stack: contextlib.ExitStack) -> tup
         clips=data.pool_clips,
         uses=data.uses,
         first=config.seed * CLIPS_PER_SEED,
-        device=data.device,
     )
     stack.callback(generators.stop)
     while len(pool_files(folder)) < data.pool_start:

@@ -292,8 +292,8 @@ def contrast(frame: NDArray[np.uint8], xy: NDArray[np.float32]) -> NDArray[np.fl
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     side = (SURROUNDINGS, SURROUNDINGS)
     variance = cv2.blur(grey * grey, side) - cv2.blur(grey, side) ** 2
-    known = np.isfinite(xy).all(axis=-1)
-    x, y = np.rint(np.where(known[:, np.newaxis], xy, -1.0)).astype(np.int64).T
+    known = np.isfinite(xy).all(axis=-1, keepdims=True)
+    x, y = np.rint(np.where(known, xy, -1.0)).astype(np.int64).T
     there = (x >= 0) & (y >= 0) & (x < frame.shape[1]) & (y < frame.shape[0])
     found = np.asarray(variance, np.float32)[np.where(there, y, 0), np.where(there, x, 0)]
     return np.where(there, np.sqrt(np.maximum(found, 0.0)), 0.0).astype(np.float32)
