@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs PyTorch")
 
-from taptr_ros.cli import main  # noqa: E402
-from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend  # noqa: E402
-from taptr_ros.training.clip_files import load_clip, load_tracks, pool_files  # noqa: E402
-from taptr_ros.training.scenes import SceneConfig, generate  # noqa: E402
-from taptr_ros.training.teaching import FEWEST, SHORTEST, WINDOW, pieces, taught, textured_points  # noqa: E402
+from taptr_ros.cli import main
+from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
+from taptr_ros.training.clip_files import load_clip, load_tracks, pool_files
+from taptr_ros.training.scenes import SceneConfig, generate
+from taptr_ros.training.teaching import FEWEST, SHORTEST, WINDOW, pieces, taught, textured_points
 
 SCENES = SceneConfig(kind="spatial", frames=SHORTEST, fastest=4.0, motion_blur_share=0.0)
 

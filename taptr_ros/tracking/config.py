@@ -127,8 +127,8 @@ class TrackerConfig:
     )
     match_margin: float = setting(
         -1.0,
-        "How far a global match must stand out from the next best place, and twice as far from where a visible track "
-        "is, else the track stays what it was; a negative value takes the model's own.",
+        "How far a global match must stand out from the next best place, else the track stays lost; a negative value "
+        "takes the model's own.",
         limits=(-1.0, 2.0),
         live=True,
     )
