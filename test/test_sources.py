@@ -87,7 +87,7 @@ def test_bag_gives_frames_with_the_stamps_of_the_headers(tmp_path: Path, storage
     messages = [message(index, image) for index, image in enumerate(scene)]
     bag = write_bag(tmp_path / "bag", {"/camera/image": messages, "/note": [note("hello")]}, storage)
     storage_file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
-    for path in (bag, storage_file):
+    for path in (bag, storage_file, bag / "metadata.yaml"):
         source = open_source(path)
         frames = list(source)
         assert source.frame_count == FRAMES
