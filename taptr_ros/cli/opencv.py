@@ -10,7 +10,8 @@ def require_opencv() -> None:
     try:
         import cv2  # noqa: F401
     except ImportError as error:
+        reason = " ".join(str(error).split())
         raise BackendUnavailableError(
-            f"OpenCV cannot be imported ({' '.join(str(error).split())}); run pip install opencv-python-headless, in place "
-            "of opencv-python: it needs no display libraries."
+            f"OpenCV cannot be imported ({reason}); run pip install opencv-python-headless, which needs no display "
+            "libraries, in place of opencv-python."
         ) from error

@@ -23,6 +23,8 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; give a video file, a folder of images or a rosbag2.")
+    if path.is_fifo() or path.is_socket():
+        raise SourceError(f"{path} is a pipe; give a video file, a folder of images or a rosbag2.")
     if path.suffix.lower() == ".bag":
         raise SourceError(f"{path} is a recording of ROS 1; convert it first, as with rosbags-convert.")
     if path.name == METADATA:
