@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from taptr_ros.cli import programs
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
@@ -217,9 +218,10 @@ def test_the_launch_ends_with_the_tracker_and_when_another_node_fails(
 @pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid"])
 def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
     build = (ROOT / "CMakeLists.txt").read_text()
-    (module,) = re.findall(rf"^install_executable\({executable} ([\w.]+)\)$", build, flags=re.MULTILINE)
-    assert (ROOT / "taptr_ros" / f"{module.replace('.', '/')}.py").exists()
-    assert f'taptr_{executable} = "taptr_ros.{module}:main"' in (ROOT / "pyproject.toml").read_text()
+    assert f"\ninstall_executable({executable} cli.programs {executable})\n" in build
+    assert callable(getattr(programs, executable))
+    assert (ROOT / "taptr_ros" / "nodes" / f"{executable}_node.py").exists()
+    assert f'taptr_{executable} = "taptr_ros.cli.programs:{executable}"' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class FolderSource:
         usable = Usable(self.name, self.report)
         for index, file in enumerate(self._files):
             try:
+                if not file.is_file():
+                    raise OSError(errno.EINVAL, "it is no file")  # reading a pipe would wait for ever
                 image = decode_image(np.fromfile(file, np.uint8), str(file))
             except InvalidImageError as error:
                 usable.leave_out(error)
