@@ -107,7 +107,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo
 
-    from taptr_ros.cli.live_run import START_TIME
+    from taptr_ros.cli.live_run import START_TIME, NodeFailedError
     from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
     from taptr_ros.srv import AddPoints
@@ -145,6 +145,11 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     processes.stop_all()
     measured = {stamp for stamp in sent if first <= stamp <= last}
     arrived = measured & tracked.keys()
+    times = _milliseconds(diagnostics)
+    if not arrived or times is None:
+        raise NodeFailedError(
+            f"None of {len(measured)} images was tracked in time; ask for fewer points, a lower rate or more seconds."
+        )
     return LatencyReport(
         model=arguments.model,
         width=width,
@@ -155,8 +160,16 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
         images_sent=len(measured),
         images_tracked=len(arrived),
         images_superseded=int(diagnostics["images superseded"]) - superseded,
-        milliseconds={
+        milliseconds=times,
+    )
+
+
+def _milliseconds(diagnostics: dict[str, str]) -> dict[str, dict[str, float]] | None:
+    """Return the percentiles in /diagnostics by the kind of time; None if the tracker has none yet."""
+    try:
+        return {
             kind: {percentile: float(diagnostics[f"{kind} {percentile} [ms]"]) for percentile in PERCENTILES}
             for kind in ("latency", "tracker", "overhead")
-        },
-    )
+        }
+    except (KeyError, ValueError):  # without images the values are words
+        return None
