@@ -176,7 +176,7 @@ def _typed(name: str, value: str) -> object:
     try:
         return kind(value)
     except ValueError:
-        raise RuntimeError(f"{name} is {value!r}; give a number.") from None
+        raise RuntimeError(f"{name} is {value!r}; use a number.") from None
 
 
 def _value(context: LaunchContext, name: str) -> str:

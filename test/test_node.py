@@ -469,7 +469,7 @@ def test_a_transition_that_is_impossible_changes_nothing(start: Callable[..., Ru
 def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: Callable[..., Running]) -> None:
     client = start({"model": "missing.safetensors"}).client
     assert not client.transition(Transition.TRANSITION_CONFIGURE)
-    client.wait_for_log("There is no model file missing.safetensors; give")
+    client.wait_for_log("There is no model file missing.safetensors; pass")
     (result,) = client.set_parameters(backend="tensorflow")
     assert not result.successful
     assert "choose one of auto, torch" in result.reason

@@ -94,9 +94,9 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks
 
     if arguments.out is None:
-        raise InvalidConfigError("--out is missing; give it, or --publish; see `taptr replay --help`.")
+        raise InvalidConfigError("Neither --out nor --publish is set; use one of them, as in `taptr replay --help`.")
     if arguments.points is None and arguments.grid is None:
-        raise InvalidConfigError("There are no points to track; give --points or --grid.")
+        raise InvalidConfigError("There are no points to track; use --points or --grid.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
     check_outputs([arguments.out], [arguments.bag, arguments.points, arguments.model], overwrite=False)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Generate the clips, write the sheet, and print how long the clips took."""
     check_outputs([arguments.out], [arguments.photos], overwrite=arguments.overwrite)
     if arguments.seed < 0:
-        raise InvalidConfigError(f"--seed is {arguments.seed}; give 0 or more.")
+        raise InvalidConfigError(f"--seed is {arguments.seed}; use 0 or more.")
     height, width = arguments.size
     config = SceneConfig(
         kind=arguments.kind,

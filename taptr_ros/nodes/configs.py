@@ -76,7 +76,7 @@ class NodeConfig:
         """
         if bool(self.input_height) != bool(self.input_width):
             raise InvalidConfigError(
-                f"input_height is {self.input_height} and input_width {self.input_width}; give both, or 0 for both."
+                f"input_height is {self.input_height} and input_width {self.input_width}; set both, or 0 for both."
             )
         return (self.input_height, self.input_width) if self.input_height else None
 

@@ -279,7 +279,7 @@ class TrackerNode(LifecycleNode):
         if unknown := self._live_tracker.remove(message.ids.tolist()):
             self.get_logger().error(
                 f"remove_points: no point has the id {unknown[0]} ({len(unknown)} of {len(message.ids)} ids are "
-                "unknown); give ids of live tracks.",
+                "unknown); use ids of live tracks.",
                 throttle_duration_sec=LOG_PERIOD,
             )
 
@@ -322,7 +322,7 @@ class TrackerNode(LifecycleNode):
         if refusal := too_many(len(points)):
             return [0] * len(points), [refusal] * len(points)
         if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
-            reason = f"mode is {message.mode}; give {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
+            reason = f"mode is {message.mode}; use {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
             return [0] * len(points), [reason] * len(points)
         xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
         replace = message.mode == QueryPoints.REPLACE
