@@ -427,7 +427,7 @@ def test_every_frame_is_processed_in_order_if_asked(start: Callable[..., Running
 def test_quality_of_service_mismatches_are_reported_in_words(start: Callable[..., Running]) -> None:
     running = start({"every_frame": True}, image_qos=BEST_EFFORT)
     topic = f"{running.namespace}/image"
-    line = running.client.wait_for_log(f"A publisher on {topic} offers another reliability")
+    line = running.client.wait_for_log(f"A publisher on {topic} offers a different reliability")
     assert f"qos_overrides.{topic}.subscription.reliability" in line
 
 

@@ -19,7 +19,7 @@ from taptr_ros.training.scenes.statistics import clip_statistics
 
 DESCRIPTION = """\
 Generate synthetic clips and draw them on one picture: a row for each clip, with its tracks. A disc is a visible point,
-a ring a hidden one, a line the way that the point came. docs/scenes.md describes the scenes.
+a ring is a hidden one, and a line is the path of the point. docs/scenes.md describes the scenes.
 
   taptr scenes --out sheet.png --photos ~/photos --kind layered --seed 7
 """
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InvalidConfigError(f"{arguments.out} cannot be written as a picture; end its name in .png.")
     statistics = clip_statistics(clips)
     print(
-        f"{arguments.clips} clips, {rate:.0f} frames per second, {rate_busy:.0f} per second of processor time: "
+        f"{arguments.clips} clips, {rate:.0f} frames per second, {rate_busy:.0f} per second of CPU time: "
         f"{arguments.out}"
     )
     print(

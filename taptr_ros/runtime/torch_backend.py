@@ -142,7 +142,7 @@ def _find_device(name: str) -> torch.device:
         raise InvalidConfigError(f"device is {name!r}; use cpu, cuda or cuda:INDEX.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailableError(
-            f"Device {name} was asked for but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+            f"Device {name} was requested, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
             "use --device cpu or install a CUDA build of PyTorch."
         )
     if device.type not in ("cpu", "cuda"):
