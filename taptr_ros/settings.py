@@ -10,7 +10,7 @@ from taptr_ros.errors import InvalidConfigError
 
 T = TypeVar("T")
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +56,15 @@ def check_settings(config: object) -> None:
 
 
 def _problem(entry: Setting, value: Any) -> str | None:
-    """Return what to give instead of a value that cannot be."""
+    """Return what to use instead of a value that cannot be."""
     if entry.choices:
         return None if value in entry.choices else f"choose one of {', '.join(entry.choices)}"
     # A whole number serves as a decimal one; True and False are numbers to Python, not here.
     kinds = (int, float) if isinstance(entry.default, float) else type(entry.default)
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(entry.default, bool):
-        return f"give {_WORDS[type(entry.default)]}"
+        return f"use {_WORDS[type(entry.default)]}"
     if entry.limits and not (math.isfinite(value) and entry.limits[0] <= value <= entry.limits[1]):
-        return f"give a value from {entry.limits[0]:g} to {entry.limits[1]:g}"
+        return f"use a value from {entry.limits[0]:g} to {entry.limits[1]:g}"
     return None
 
 

@@ -495,7 +495,7 @@ def test_process_reports_rubbish_in_one_line(tmp_path) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == (
-        f"taptr: {video} cannot be opened as a video; give a video file, a folder of images or a rosbag2.\n"
+        f"taptr: {video} cannot be opened as a video; pass a video file, a folder of images or a rosbag2.\n"
     )
 
 

@@ -177,8 +177,8 @@ def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
     ("given", "words"),
     [
         ({"source": "street.mp4", "bag": "my_bag"}, "leave one out"),
-        ({"source": "street.mp4", "rate": "fast"}, "rate is 'fast'; give a number"),
-        ({"grid": "2.5"}, "grid is '2.5'; give a number"),
+        ({"source": "street.mp4", "rate": "fast"}, "rate is 'fast'; use a number"),
+        ({"grid": "2.5"}, "grid is '2.5'; use a number"),
     ],
 )
 def test_what_cannot_be_is_refused(recorded: ModuleType, given: dict[str, str], words: str) -> None:

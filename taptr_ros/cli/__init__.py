@@ -24,7 +24,7 @@ COMMANDS = {
     "bench": ("bench", "time a model on this machine"),
     "latency": ("latency", "measure the live node's latency and losses between processes"),
     "train": ("train", "train the small network"),
-    "teach": ("teach", "make training clips of real recordings"),
+    "teach": ("teach", "make training clips from real recordings"),
     "scenes": ("scenes", "draw synthetic scenes and their tracks"),
     "export": ("export", "write a model as ONNX graphs, which run without PyTorch"),
     "convert": ("convert", "turn an official checkpoint into a model file"),

@@ -39,7 +39,7 @@ PERCENTILES = ("p50", "p95", "p99")
 
 DESCRIPTION = """\
 Run a video source and the tracker as live ROS nodes, each in a process of its own, and measure how long images take
-and whether any is lost. The images show a moving texture that the points can be followed on.
+and whether any are lost. The images show a moving texture on which points can be followed.
 
   taptr latency --points 100 --seconds 60
 
@@ -94,8 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
         with live_run(NAMESPACE, Path(folder)) as (processes, watcher):
             report = _measure(arguments, video, processes, watcher)
     print(
-        f"{report.images_tracked} of {report.images_sent} images tracked, {report.images_superseded} gave way to newer "
-        f"ones, {report.points} points, model {report.model}"
+        f"{report.images_tracked} of {report.images_sent} images tracked, {report.images_superseded} skipped in favour "
+        f"of newer ones, {report.points} points, model {report.model}"
     )
     rows = [[name, *(f"{times[key]:.1f}" for key in PERCENTILES)] for name, times in report.milliseconds.items()]
     print(format_table(["[ms]", *PERCENTILES], rows))
@@ -138,7 +138,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     watcher.wait("video_source", lambda: tracked and diagnostics, START_TIME)
     watcher.spin_for(WARM_UP_SECONDS)
     first = max(sent)
-    superseded = int(diagnostics["images superseded"])
+    superseded = int(diagnostics["images skipped"])
     watcher.spin_for(arguments.seconds)
     last = max(sent)
     watcher.spin_for(LAST_IMAGES_SECONDS)
@@ -159,7 +159,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
         seconds=arguments.seconds,
         images_sent=len(measured),
         images_tracked=len(arrived),
-        images_superseded=int(diagnostics["images superseded"]) - superseded,
+        images_superseded=int(diagnostics["images skipped"]) - superseded,
         milliseconds=times,
     )
 

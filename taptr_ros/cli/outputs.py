@@ -14,7 +14,7 @@ from taptr_ros.errors import InvalidConfigError
 def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     """Add --overwrite."""
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace output files also if this command did not make them"
+        "--overwrite", action="store_true", help="replace output files even if this command did not make them"
     )
 
 

@@ -75,7 +75,7 @@ class SmallConfig:
             numbers = value if isinstance(value, tuple) else (value,)
             wrong_length = isinstance(value, tuple) != field.type.startswith("tuple") or len(numbers) not in (1, 3)
             if "int" in field.type and (wrong_length or not all(_is_positive(number) for number in numbers)):
-                raise InvalidConfigError(f"{field.name} is {value!r}; give positive whole numbers ({field.type}).")
+                raise InvalidConfigError(f"{field.name} is {value!r}; use positive whole numbers ({field.type}).")
         if self.hidden_dim % self.heads or self.hidden_dim % 2:
             raise InvalidConfigError(
                 f"hidden_dim {self.hidden_dim} must be even and a multiple of heads ({self.heads}); change one of them."
@@ -89,9 +89,9 @@ class SmallConfig:
                 f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
             )
         if not 0.0 <= self.context_renewal < 1.0:
-            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; give a share from 0 to below 1.")
+            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; use a share from 0 to below 1.")
         if not 0.0 < self.visible_threshold < 1.0:
-            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
+            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
 
     @property
     def context_dim(self) -> int:
