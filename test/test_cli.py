@@ -31,6 +31,7 @@ from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros import __version__
 from taptr_ros.cli import main
+from taptr_ros.runtime.loading import load_backend
 
 FRAMES = 8
 NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
@@ -339,7 +340,8 @@ def test_bench_times_the_shipped_model_at_its_own_size(tmp_path) -> None:
     assert main(["bench", *settings, "--json", str(out)]) == 0
     entries = json.loads(out.read_text())
     assert [entry["stage"] for entry in entries] == ["encode", "init", "decode", "frame"]
-    assert {(entry["height"], entry["width"]) for entry in entries} == {(256, 256)}
+    own = load_backend("taptr_small").info
+    assert {(entry["height"], entry["width"]) for entry in entries} == {(own.height, own.width)}
 
 
 def write_checkpoint(path: Path) -> None:
