@@ -200,6 +200,14 @@ def test_a_pickle_cannot_reach_attributes_of_what_is_allowed(tmp_path: Path) -> 
         list(load_dataset(path))
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, 2**31 - 2**20, 1000])
+def test_a_pickle_cannot_take_memory_by_the_numbers_of_its_objects(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "davis.pkl"
+    path.write_bytes(b"\x80\x04]r" + number.to_bytes(4, "little") + b".")
+    with pytest.raises(DatasetError, match=f"it numbers an object {number}, after"):
+        list(load_dataset(path))
+
+
 def test_a_pickle_cannot_use_another_codec(tmp_path: Path) -> None:
     path = tmp_path / "davis.pkl"
     path.write_bytes(b"c_codecs\nencode\n(Vabc\nVrot13\ntR.")
