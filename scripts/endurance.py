@@ -17,11 +17,11 @@ import sys
 from pathlib import Path
 
 # Everything stays on this machine, on a domain of its own.
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ["ROS_DOMAIN_ID"] = os.environ.get("TAPTR_ENDURANCE_DOMAIN", str(1 + os.getpid() % 100))
 os.environ["TAPTR_ENDURANCE_DOMAIN"] = os.environ["ROS_DOMAIN_ID"]
 
-from reliability import fuzz
+from reliability import chaos, fuzz, fuzz_live, link, long_run
 
 
 def main() -> int:
@@ -32,8 +32,29 @@ def main() -> int:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         fuzz.run_target(arguments.target, arguments.first, arguments.cases, arguments.seed, arguments.folder)
         return 0
+    if getattr(arguments, "cable", None) is not None:
+        link.plug_in(arguments.cable, arguments.address)
+    if arguments.part == "camera":
+        from reliability import camera
+
+        camera.run(chaos.RATE, arguments.clock, compressed=arguments.compressed, reliable=arguments.reliable)
+        return 0
+    if arguments.part == "link-probe":
+        chaos.watch_link(arguments.model, reliable=arguments.reliable)
+        return 0
     arguments.out.mkdir(parents=True, exist_ok=True)
-    result = fuzz.fuzz(arguments.cases, arguments.seed, arguments.target or [*fuzz.SHARES], arguments.memory)
+    if arguments.part == "chaos":
+        faults = arguments.fault or [*chaos.FAULTS, *chaos.LINKS]
+        result = chaos.chaos(arguments.model, arguments.rounds, arguments.seed, faults)
+    elif arguments.part == "endurance":
+        result = long_run.long_run(arguments.model, arguments.frames, 60 * arguments.minutes, arguments.interval)
+        long_run.plot(result, arguments.out / "endurance.svg")
+    else:
+        result = fuzz.fuzz(arguments.cases, arguments.seed, arguments.target or [*fuzz.SHARES], arguments.memory)
+        if arguments.live:
+            result["live"] = fuzz_live.fuzz_live(arguments.live, arguments.seed)
+            result["cases"] += result["live"]["cases"]
+            result["defects"] += len(result["live"]["defects"])
     (arguments.out / f"{arguments.part}.json").write_text(json.dumps(result, indent=2) + "\n")
     return 1 if result["defects"] else 0
 
@@ -47,7 +68,31 @@ def parse_arguments() -> argparse.Namespace:
     part.add_argument("--cases", type=int, default=1_000_000)
     part.add_argument("--seed", type=int, default=0)
     part.add_argument("--target", action="append", choices=fuzz.SHARES)
-    part.add_argument("--memory", type=float, default=6.0)
+    part.add_argument("--memory", type=float, default=6.0, help="GiB that a process may take")
+    part.add_argument("--live", type=int, default=20_000, help="messages over DDS besides; 0 sends none")
+    part = parts.add_parser("chaos")
+    part.add_argument("--out", type=Path, default=Path("endurance"))
+    part.add_argument("--model", default="taptr_small")
+    part.add_argument("--rounds", type=int, default=3)
+    part.add_argument("--seed", type=int, default=0)
+    part.add_argument("--fault", action="append", choices=[*chaos.FAULTS, *chaos.LINKS])
+    part = parts.add_parser("endurance")
+    part.add_argument("--out", type=Path, default=Path("endurance"))
+    part.add_argument("--model", default="lucas_kanade")
+    part.add_argument("--frames", type=int, default=long_run.HOURS_8)
+    part.add_argument("--minutes", type=float, default=240.0)
+    part.add_argument("--interval", type=int, default=5000)
+    part = parts.add_parser("camera")
+    part.add_argument("--clock", type=Path)
+    part.add_argument("--compressed", action="store_true")
+    part.add_argument("--reliable", action="store_true")
+    part.add_argument("--cable", type=int)
+    part.add_argument("--address")
+    part = parts.add_parser("link-probe")
+    part.add_argument("--model", default="taptr_small")
+    part.add_argument("--reliable", action="store_true")
+    part.add_argument("--cable", type=int)
+    part.add_argument("--address")
     part = parts.add_parser("fuzz-process")
     part.add_argument("--target", choices=fuzz.SHARES, required=True)
     for name in ("--first", "--cases", "--seed"):
