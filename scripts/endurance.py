@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 """Look for what stops the tracker: mutated input, faults of its processes, long streams, and limits.
 
-    python scripts/endurance.py fuzz --cases 1000000
-    python scripts/endurance.py short
+    python scripts/endurance.py short                       # a little of everything, in a minute
+    python scripts/endurance.py fuzz --cases 1000000        # mutated messages, requests, parameters and files
+    python scripts/endurance.py chaos --rounds 3            # processes killed and stopped, disks full, packets lost
+    python scripts/endurance.py endurance                   # the frames of eight hours, as fast as they are taken
+    python scripts/endurance.py endurance --model MODEL --frames 20000
+    python scripts/endurance.py limits                      # the largest of everything, and what is beyond
 
-Results are written as JSON into the folder --out. Exit status 1 if something was found.
+Results are written as JSON into the folder --out. Exit status 1 if something was found. Traffic stays on this machine:
+nodes find each other on the loopback interface, or in network namespaces that are made for it.
 """
 
 from __future__ import annotations
@@ -15,13 +20,16 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 # Everything stays on this machine, on a domain of its own.
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ["ROS_DOMAIN_ID"] = os.environ.get("TAPTR_ENDURANCE_DOMAIN", str(1 + os.getpid() % 100))
 os.environ["TAPTR_ENDURANCE_DOMAIN"] = os.environ["ROS_DOMAIN_ID"]
 
-from reliability import chaos, fuzz, fuzz_live, link, long_run
+from reliability import chaos, fuzz, fuzz_live, limits, link, long_run
+
+from taptr_ros.runtime.loading import TAPTR_SMALL
 
 
 def main() -> int:
@@ -46,6 +54,10 @@ def main() -> int:
     if arguments.part == "chaos":
         faults = arguments.fault or [*chaos.FAULTS, *chaos.LINKS]
         result = chaos.chaos(arguments.model, arguments.rounds, arguments.seed, faults)
+    elif arguments.part == "limits":
+        result = limits.limits(arguments.model)
+    elif arguments.part == "short":
+        result = short(arguments.seed)
     elif arguments.part == "endurance":
         result = long_run.long_run(arguments.model, arguments.frames, 60 * arguments.minutes, arguments.interval)
         long_run.plot(result, arguments.out / "endurance.svg")
@@ -57,6 +69,18 @@ def main() -> int:
             result["defects"] += len(result["live"]["defects"])
     (arguments.out / f"{arguments.part}.json").write_text(json.dumps(result, indent=2) + "\n")
     return 1 if result["defects"] else 0
+
+
+def short(seed: int) -> dict[str, Any]:
+    """Run a little of everything, in less than a minute on a machine that has nothing else to do."""
+    parts = {
+        "fuzz": fuzz.fuzz(3000, seed, fuzz.QUICK, 6.0),
+        "live": fuzz_live.fuzz_live(1200, seed),
+        "chaos": chaos.chaos(TAPTR_SMALL, 1, seed, ["kill -9 camera", "tracker stopped", "kill -9 recorder"]),
+        "endurance": long_run.long_run("lucas_kanade", 4000, 60.0, 500),
+    }
+    parts["live"]["defects"] = len(parts["live"]["defects"])
+    return {"defects": sum(part["defects"] for part in parts.values()), **parts}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -82,6 +106,12 @@ def parse_arguments() -> argparse.Namespace:
     part.add_argument("--frames", type=int, default=long_run.HOURS_8)
     part.add_argument("--minutes", type=float, default=240.0)
     part.add_argument("--interval", type=int, default=5000)
+    part = parts.add_parser("limits")
+    part.add_argument("--out", type=Path, default=Path("endurance"))
+    part.add_argument("--model", default="taptr_small")
+    part = parts.add_parser("short")
+    part.add_argument("--out", type=Path, default=Path("endurance"))
+    part.add_argument("--seed", type=int, default=0)
     part = parts.add_parser("camera")
     part.add_argument("--clock", type=Path)
     part.add_argument("--compressed", action="store_true")

@@ -57,6 +57,17 @@ FILE_SHARES = {
 SHARES = {**NODE_SHARES, **COMPRESSED_SHARES, **FILE_SHARES}
 """Share of all cases that each target gets: as many as its speed allows."""
 
+QUICK = [
+    "images",
+    "query_points, serialized",
+    "add_points",
+    "compressed images",
+    "image files",
+    "bags, mcap",
+    "manifests",
+]
+"""Targets of the short form."""
+
 BATCHES = 10
 """Batches that the cases of one target are given in."""
 LONGEST_CASE = 1.0

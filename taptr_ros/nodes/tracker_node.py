@@ -260,10 +260,13 @@ class TrackerNode(LifecycleNode):
 
     def _offer_services(self) -> None:
         self._answers = [
-            self.create_service(AddPoints, "add_points", self._on_add),
-            self.create_service(RemovePointsService, "remove_points", self._on_remove),
-            self.create_service(GetTracks, "get_tracks", self._on_get_tracks),
-            self.create_service(Trigger, "reset", self._on_reset),
+            self.create_service(kind, name, answer, qos_profile=qos.requests())
+            for kind, name, answer in (
+                (AddPoints, "add_points", self._on_add),
+                (RemovePointsService, "remove_points", self._on_remove),
+                (GetTracks, "get_tracks", self._on_get_tracks),
+                (Trigger, "reset", self._on_reset),
+            )
         ]
 
     def _on_image(self, data: bytes) -> None:
