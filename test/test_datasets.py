@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,15 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> 
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_member_of_an_npz_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("jpeg", "jpeg_offsets", "size_hw", "points", "occluded", "valid"):
+            archive.writestr(name, b"no array")
+    with pytest.raises(DatasetError, match=r"odd\.npz: jpeg is no array"):
+        list(load_dataset(path))
+
+
 def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     sources = {".npz": tmp_path / "source.npz", ".pkl": tmp_path / "source.pkl"}

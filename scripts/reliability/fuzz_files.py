@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 import zstandard
 from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -38,6 +39,9 @@ MOST_FRAMES = 1000
 
 IMAGE_ENDINGS = (".png", ".jpg", ".bmp", ".tiff", ".webp", ".ppm")
 
+RECIPE = Path(__file__).parents[2] / "config" / "training" / "small.yaml"
+"""A recipe for training."""
+
 REFUSALS = (TaptrError, OSError)
 """What the commands and nodes answer with one sentence."""
 
@@ -62,6 +66,11 @@ class FuzzedFiles:
         save_model(folder / "good.safetensors", config_from_dict(self._manifest["config"]), weights)
         self._model = (folder / "good.safetensors").read_bytes()
         self._weights = load_model(WEIGHTS / TAPTR_SMALL / MODEL_FILE)[1]
+        # Not zipped, so that most mutations reach the pickle.
+        self._checkpoint = _checkpoint(folder / "good.pth") if target == "checkpoints" else b""
+        if target == "checkpoints":
+            convert_checkpoint(folder / "none", folder / "none")  # imports what it needs
+        self._recipe = RECIPE.read_bytes()
         self._csv = b"x,y,frame,id\n10,20,0,1\n30.5,40,2,7\n-0.5,0,1,3\n"
         self._pickle = pickle.dumps(_dataset(self._images))
         np.savez(folder / "good.npz", **_npz(self._encoded[1]))
@@ -79,6 +88,8 @@ class FuzzedFiles:
             "graphs": self._give_graph,
             "exported models": self._give_exported_model,
             "networks": self._give_network,
+            "checkpoints": self._give_checkpoint,
+            "recipes": self._give_recipe,
             "datasets, pickle": lambda rng: self._give_dataset(self._pickle, ".pkl", rng),
             "datasets, npz": lambda rng: self._give_dataset(self._npz, ".npz", rng),
         }
@@ -208,6 +219,22 @@ class FuzzedFiles:
 
         TorchBackend(config, self._weights)
 
+    def _give_checkpoint(self, rng: Generator) -> bool:
+        path = self._write(mutated(self._checkpoint, rng), ".pth")
+        return convert_checkpoint(path, self._folder / "converted.safetensors")
+
+    def _give_recipe(self, rng: Generator) -> bool:
+        from taptr_ros.training.config import load_training_config
+
+        data = mutated(self._recipe, rng)
+        if rng.random() < 0.5:
+            data = yaml.safe_dump(odd_json(yaml.safe_load(self._recipe), rng)).encode()
+        try:
+            load_training_config(self._write(data, ".yaml"))
+        except REFUSALS:
+            return False
+        return True
+
     def _give_dataset(self, good: bytes, ending: str, rng: Generator) -> bool:
         try:
             for sequence in load_dataset(self._write(mutated(good, rng), ending)):
@@ -216,6 +243,17 @@ class FuzzedFiles:
         except REFUSALS:
             return False
         return True
+
+
+def convert_checkpoint(checkpoint: Path, out: Path) -> bool:
+    """Convert a checkpoint; return whether it is one. PyTorch is imported for this only."""
+    from taptr_ros.model.conversion import convert
+
+    try:
+        convert(checkpoint, out)
+    except REFUSALS:
+        return False
+    return True
 
 
 def _is_taken(points: str) -> bool:
@@ -260,6 +298,23 @@ def _bag(folder: Path, images: list[Any], storage: StoragePlugin) -> bytes:
             writer.write(connection, 10**9 + index, store.serialize_cdr(message, image.__msgtype__))
     (file,) = (path for path in folder.iterdir() if path.suffix != ".yaml")
     return file.read_bytes()
+
+
+def _checkpoint(path: Path) -> bytes:
+    """Return a checkpoint with the tensors that a network's shape is read from; not zipped, so that mutations count."""
+    import torch
+
+    shapes = {
+        "transformer.level_embed": (4, 32),
+        "backbone.0.body.conv1.weight": (4, 3, 7, 7),
+        "transformer.encoder.layers.0.self_attn.attention_weights.weight": (64, 32),
+        "transformer.encoder.layers.0.linear1.weight": (16, 32),
+        "transformer.decoder.ref_point_head.layers.0.weight": (32, 32),
+        "transformer.decoder.layers.0.norm1.weight": (32,),
+    }
+    tensors = {f"module.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    torch.save({"ema_model": tensors, "epoch": 3}, path, _use_new_zipfile_serialization=False)
+    return path.read_bytes()
 
 
 def _dataset(images: list[Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 from pathlib import Path
 from typing import NamedTuple
@@ -31,3 +32,10 @@ def holdings(process: int | str = "self") -> Holdings:
 def peak_memory() -> float:
     """Return the most memory in MiB that this process held at once so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def give_back_memory() -> None:
+    """Let the allocator return what it keeps for later to the system, where it can: what is left is in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
