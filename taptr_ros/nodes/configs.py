@@ -57,7 +57,7 @@ class NodeConfig:
     )
     waiting_frames: int = setting(
         100,
-        "Most images that wait with `every_frame`; a further one supersedes the oldest.",
+        "Most images that wait with `every_frame`, 1 GiB of them at most; a further one supersedes the oldest.",
         limits=(1, 65536),
     )
     autostart: bool = setting(

@@ -160,7 +160,7 @@ class TrackerNode(LifecycleNode):
         self._reported_publishers = set()
         waiting = self._config.waiting_frames if self._config.every_frame else 1
         self._painter = Painter(self._outputs["tracks/image"].publish, functools.partial(end_process_with, self))
-        self._worker = FrameWorker("tracker", self._process, waiting)
+        self._worker = FrameWorker("tracker", self._process, waiting, len)
         result = super().on_activate(state)
         self._subscribe()
         self._offer_services()
@@ -270,8 +270,8 @@ class TrackerNode(LifecycleNode):
         ]
 
     def _on_image(self, data: bytes) -> None:
-        if self._worker is not None and self._worker.put(data):
-            self._statistics.superseded()
+        if self._worker is not None:
+            self._statistics.superseded(self._worker.put(data))
 
     def _on_images_lost(self, event: Any) -> None:
         lost = self._statistics.lost(event.total_count_change)

@@ -115,7 +115,7 @@ class TrackerConfig:
     match_grid: int = setting(
         24,
         "Candidate places per image side in global matching; round the best of them it looks three times as closely.",
-        limits=(2, 256),
+        limits=(2, 64),
         live=True,
     )
     match_gate: float = setting(
