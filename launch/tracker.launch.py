@@ -27,31 +27,31 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "model",
         default_value="",
-        description="taptr_small, lucas_kanade, a model file or an exported folder; empty: as the parameter file says, "
-        "which by default is taptr_small.",
+        description="taptr_small, lucas_kanade, a model file or an exported folder. Overrides the parameter file when "
+        "set.",
     ),
     DeclareLaunchArgument(
         "backend",
         default_value="",
         choices=["", "auto", "torch", "onnxruntime", "opencv"],
-        description="What runs the model; empty: as the parameter file says.",
+        description="What runs the model. Overrides the parameter file when set.",
     ),
     DeclareLaunchArgument(
         "device",
         default_value="",
-        description="Where the model runs: cpu, cuda, cuda:INDEX or tensorrt; empty: as the parameter file says.",
+        description="Where the model runs: cpu, cuda, cuda:INDEX or tensorrt. Overrides the parameter file when set.",
     ),
     DeclareLaunchArgument(
         "autostart",
         default_value="",
         choices=TRUTH,
-        description="Whether the tracker configures and activates itself; empty: as the parameter file says.",
+        description="Whether the tracker configures and activates itself. Overrides the parameter file when set.",
     ),
     DeclareLaunchArgument(
         "compressed",
         default_value="",
         choices=TRUTH,
-        description="Whether images are CompressedImage; empty: as the parameter file says.",
+        description="Whether images are sensor_msgs/CompressedImage. Overrides the parameter file when set.",
     ),
     DeclareLaunchArgument(
         "use_sim_time",
@@ -63,7 +63,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "grid",
         default_value="",
-        description="N: track NxN points from the first image on, and anew when few of them are located; empty: none.",
+        description="N: track N x N points from the first image on, and start again when few are located; empty: none.",
     ),
     DeclareLaunchArgument(
         "source",
@@ -83,13 +83,13 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "rate",
         default_value="",
-        description="Images per second of the source or the bag; empty: as they say.",
+        description="Images per second of the source or the bag; empty: their own timing.",
     ),
     DeclareLaunchArgument(
         "loop",
         default_value="",
         choices=TRUTH,
-        description="Whether the source or the bag begins again at its end.",
+        description="Whether the source or the bag starts again at its end.",
     ),
     DeclareLaunchArgument(
         "record",
@@ -176,7 +176,7 @@ def _typed(name: str, value: str) -> object:
     try:
         return kind(value)
     except ValueError:
-        raise RuntimeError(f"{name} is {value!r}; give a number.") from None
+        raise RuntimeError(f"{name} is {value!r}; use a number.") from None
 
 
 def _value(context: LaunchContext, name: str) -> str:

@@ -95,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=Path, help="folder of videos")
     parser.add_argument("--photos", help="folder of photos for the scenes' textures")
     parser.add_argument("--scenes", type=int, default=8, help="number of scenes of each kind, half as many long ones")
-    parser.add_argument("--threads", type=int, help="processor threads")
+    parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--json", type=Path, help="file for the results")
     return parser.parse_args()
 

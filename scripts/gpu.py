@@ -153,7 +153,7 @@ def memory_formats(config: TrainingConfig, device: torch.device) -> Result:
                 levels = encoder(images)
             torch.stack([level.float().square().mean() for level in levels]).sum().backward()
 
-        result[name] = round(_median_time(learn, device, calls=5) / frames, 3)
+        result[name] = round(_median_time(learn, device) / frames, 3)
     return result
 
 
@@ -344,11 +344,13 @@ def _times(call: Callable[[], Any], device: torch.device) -> Result:
     return result
 
 
-def _median_time(call: Callable[[], Any], device: torch.device, calls: int = 40) -> float:
-    for _ in range(5):
+def _median_time(call: Callable[[], Any], device: torch.device) -> float:
+    # A rehearsal on a processor only has to show that everything runs.
+    warm, timed = (5, 40) if device.type == "cuda" else (0, 1)
+    for _ in range(warm):
         call()
     times = []
-    for _ in range(calls):
+    for _ in range(timed):
         if device.type == "cuda":
             torch.cuda.synchronize()
         begin = time.perf_counter()

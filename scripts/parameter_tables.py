@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the tables of parameters into the documents, from the declarations in the code.
 
-scripts/parameter_tables.py            # brings README.md and docs/ros.md up to date
+scripts/parameter_tables.py            # brings docs/ros.md up to date
 scripts/parameter_tables.py --check    # changes nothing; status 1 if a table is out of date
 """
 
@@ -25,7 +25,7 @@ NODES: dict[str, tuple[type, ...]] = {
 }
 """The dataclasses with the parameters of each node."""
 
-PLACES = {"README.md": ["tracker"], "docs/ros.md": ["video_source", "recorder", "grid"]}
+PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid"]}
 """The nodes whose tables each document has."""
 
 

@@ -1,44 +1,64 @@
 #!/usr/bin/env python3
 """Make the pictures of the documents with the package's network.
 
-docs/tracking.jpg: a rendered scene with a robot arm, tracked, at three moments.
+docs/tracking.webp: a clip of a robot, clicks on its first image, and the tracks that follow from them.
 docs/failures.jpg: scenes that are hard to track, with what is right and what is wrong marked.
 
+    python scripts/pictures.py --clip bridge_0050.mp4
     python scripts/pictures.py
+
+The clip is one of BridgeData V2 (RAIL, UC Berkeley, CC BY 4.0): https://rail-berkeley.github.io/bridgedata
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.drawing.overlay import TrackOverlay
+from taptr_ros.drawing import overlay as drawing
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import load_backend
-from taptr_ros.sources.grid import grid_points
+from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking import PointTracker, TrackerConfig
+from taptr_ros.tracking.states import Tracks
 from taptr_ros.training.scenes import SceneConfig, generate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SEED = 17
-SCENE = SceneConfig(
-    kind="simulated",
-    height=384,
-    width=512,
-    frames=30,
-    slowest=0.5,
-    fastest=1.5,
-    motion_blur_share=0.0,
-    compression_share=0.0,
+CLICKS = (
+    *((134, 138), (171, 150), (168, 104), (150, 65), (172, 74), (152, 8)),  # the robot's gripper and wrist
+    *((131, 163), (153, 135)),  # what lies on the towel
+    *(
+        (37, 118),
+        (60, 135),
+        (105, 120),
+        (60, 200),
+        (100, 190),
+        (160, 190),
+        (220, 190),
+        (225, 128),
+        (252, 165),
+        (291, 199),
+    ),
+    *((88, 60), (262, 92), (284, 98)),  # what lies beside it
 )
-MOMENTS = (0, 14, 29)
-"""Frames that the picture shows side by side."""
-GRID = 13
-"""Points per side."""
+"""Points (x, y) to click on in the first image of the clip, in its pixels."""
+ENLARGED = 2
+"""Factor from the clip's pixels to the picture's."""
+RING = 5
+"""Pictures for which a click's ring grows."""
+SHOWN = 60
+"""Milliseconds for which each picture of the clip is shown."""
+REST = 1500
+"""Milliseconds for which the last one is shown."""
+QUALITY = 82
+"""Of the lossy WebP, 0 to 100."""
+CURSOR = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12))
+"""Outline of the arrow that clicks, from its tip on."""
 PERIOD = 40_000_000
 """Nanoseconds between frames."""
 
@@ -56,24 +76,53 @@ REACH = 8.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="taptr_small", help="model to track with")
-    backend = load_backend(parser.parse_args().model)
-    write("tracking.jpg", tracking(backend))
-    write("failures.jpg", np.vstack([failures(backend, config, seed) for config, seed in HARD_SCENES]))
+    parser.add_argument("--clip", type=Path, help="video: make docs/tracking.webp from it, not docs/failures.jpg")
+    arguments = parser.parse_args()
+    backend = load_backend(arguments.model)
+    if arguments.clip:
+        write_moving("tracking.webp", tracking(backend, arguments.clip))
+        return
+    picture = np.vstack([failures(backend, config, seed) for config, seed in HARD_SCENES])
+    cv2.imwrite(str(DOCS / "failures.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def write(name: str, picture: NDArray[np.uint8]) -> None:
-    """Write a picture [H,W,3] RGB."""
-    cv2.imwrite(str(DOCS / name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+def write_moving(name: str, pictures: list[NDArray[np.uint8]]) -> None:
+    """Write pictures [H,W,3] RGB as an animation that runs for ever. Needs OpenCV 4.11."""
+    animation = cv2.Animation()
+    animation.frames = [np.ascontiguousarray(picture[..., ::-1]) for picture in pictures]
+    animation.durations = [*[SHOWN] * (len(pictures) - 1), REST]
+    cv2.imwriteanimation(str(DOCS / name), animation, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
 
 
-def tracking(backend: Backend) -> NDArray[np.uint8]:
-    """Return moments of a tracked scene, side by side."""
-    tracker = PointTracker(backend, TrackerConfig(capacity=GRID**2))
-    tracker.add(grid_points(GRID, SCENE.width, SCENE.height))
-    overlay = TrackOverlay()
-    images = generate(SCENE, SEED).frames
-    drawn = [overlay.draw(image, tracker.step(image, index * PERIOD)) for index, image in enumerate(images)]
-    return np.hstack([drawn[moment] for moment in MOMENTS])
+def tracking(backend: Backend, clip: Path) -> list[NDArray[np.uint8]]:
+    """Return pictures of clicks on the clip's first image, one after the other, and of all images with the tracks."""
+    drawing.LABELLED_POINTS = 0  # ids would hide much of so small a picture
+    tracker, overlay = PointTracker(backend, TrackerConfig(capacity=len(CLICKS))), drawing.TrackOverlay()
+    tracker.add(CLICKS)
+    pictures: list[NDArray[np.uint8]] = []
+    for index, frame in enumerate(open_source(clip)):
+        tracks = tracker.step(frame.image, frame.stamp)
+        large = np.asarray(cv2.resize(frame.image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC))
+        moved = dataclasses.replace(tracks, xy=ENLARGED * tracks.xy + (ENLARGED - 1) / 2)
+        if not index:
+            pictures += [clicking(large, moved, step) for step in range(len(CLICKS) + RING)]
+        pictures.append(overlay.draw(large, moved))
+    return pictures
+
+
+def clicking(image: NDArray[np.uint8], tracks: Tracks, step: int) -> NDArray[np.uint8]:
+    """Return the image with the points that are clicked on by this step, the arrow, and rings that grow."""
+    clicked = np.arange(len(tracks.ids)) <= step
+    picture = drawing.TrackOverlay().draw(image, tracks.select(clicked))
+    for age in range(RING):
+        if 0 <= step - age < len(tracks.ids):
+            centre = np.rint(tracks.xy[step - age]).astype(int).tolist()
+            cv2.circle(picture, centre, 8 + 5 * age, (255, 255, 255), 2, cv2.LINE_AA)
+    if step < len(tracks.ids):
+        arrow = np.rint(np.array(CURSOR) * 1.5 + tracks.xy[step]).astype(np.int32)
+        cv2.fillPoly(picture, [arrow], (255, 255, 255), cv2.LINE_AA)
+        cv2.polylines(picture, [arrow], True, (0, 0, 0), 1, cv2.LINE_AA)
+    return picture
 
 
 def failures(backend: Backend, config: SceneConfig, seed: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from taptr_ros.errors import InvalidConfigError
 
 T = TypeVar("T")
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def check_settings(config: object) -> None:
 
 
 def _problem(entry: Setting, value: Any) -> str | None:
-    """Return what to give instead of a value that cannot be."""
+    """Return what to use instead of a value that cannot be."""
     if entry.choices:
         is_choice = isinstance(value, str) and value in entry.choices
         return None if is_choice else f"choose one of {', '.join(entry.choices)}"
@@ -65,13 +65,13 @@ def _problem(entry: Setting, value: Any) -> str | None:
         if isinstance(value, tuple) and len(value) == len(entry.default) and not any(_problem(part, x) for x in value):
             return None
         limits = f" from {entry.limits[0]:g} to {entry.limits[1]:g}" if entry.limits else ""
-        return f"give {len(entry.default)} numbers{limits}, each as {entry.default[0]}"
+        return f"use {len(entry.default)} numbers{limits}, each as {entry.default[0]}"
     # A whole number serves as a decimal one; True and False are numbers to Python, not here.
     kinds = (int, float) if isinstance(entry.default, float) else type(entry.default)
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(entry.default, bool):
-        return f"give {_WORDS[type(entry.default)]}"
+        return f"use {_WORDS[type(entry.default)]}"
     if entry.limits and not (math.isfinite(value) and entry.limits[0] <= value <= entry.limits[1]):
-        return f"give a value from {entry.limits[0]:g} to {entry.limits[1]:g}"
+        return f"use a value from {entry.limits[0]:g} to {entry.limits[1]:g}"
     return None
 
 

@@ -31,6 +31,7 @@ from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros import __version__
 from taptr_ros.cli import main
+from taptr_ros.runtime.loading import load_backend
 
 FRAMES = 8
 NEEDS_TORCH = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
@@ -339,7 +340,8 @@ def test_bench_times_the_shipped_model_at_its_own_size(tmp_path) -> None:
     assert main(["bench", *settings, "--json", str(out)]) == 0
     entries = json.loads(out.read_text())
     assert [entry["stage"] for entry in entries] == ["encode", "init", "decode", "frame"]
-    assert {(entry["height"], entry["width"]) for entry in entries} == {(256, 256)}
+    own = load_backend("taptr_small").info
+    assert {(entry["height"], entry["width"]) for entry in entries} == {(own.height, own.width)}
 
 
 def write_checkpoint(path: Path) -> None:
@@ -495,11 +497,12 @@ def test_process_reports_rubbish_in_one_line(tmp_path) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == (
-        f"taptr: {video} cannot be opened as a video; give a video file, a folder of images or a rosbag2.\n"
+        f"taptr: {video} cannot be opened as a video; pass a video file, a folder of images or a rosbag2.\n"
     )
 
 
-def test_process_ends_with_130_on_an_interrupt(tmp_path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_process_that_is_interrupted_keeps_what_was_tracked(tmp_path, number) -> None:
     folder = write_folder(tmp_path / "images", moving_scene(3))
     for index in range(3, 20_000):  # more than a loaded machine gets through before the signal comes
         (folder / f"{index:05d}.png").hardlink_to(folder / "002.png")
@@ -516,7 +519,7 @@ def test_process_ends_with_130_on_an_interrupt(tmp_path) -> None:
         deadline = time.monotonic() + 30
         while not (overlay.exists() and overlay.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (130, "taptr: interrupted.\n")
     tracks = load(tmp_path / "out.npz")
@@ -562,6 +565,30 @@ def test_an_opencv_that_cannot_be_imported_gets_one_sentence(tmp_path) -> None:
     assert ended.stderr.startswith("taptr: OpenCV cannot be imported (libGL.so.1")
     assert ended.stderr.count("\n") == 1
     assert subprocess.run([*run, "--help"], capture_output=True, env=settings, check=False).returncode == 0
+    node = [sys.executable, "-c", "import sys; from taptr_ros.cli import programs; sys.exit(programs.tracker())"]
+    ended = subprocess.run(node, capture_output=True, text=True, env=settings, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("tracker: OpenCV cannot be imported (libGL.so.1")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_interrupt_while_a_node_is_imported_shows_no_traceback(tmp_path) -> None:
+    (tmp_path / "cv2.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    node = [sys.executable, "-c", "import sys; from taptr_ros.cli import programs; sys.exit(programs.tracker())"]
+    with subprocess.Popen(
+        node,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment() | {"PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+    assert (process.returncode, error) == (-signal.SIGINT, "")
 
 
 def test_lucas_kanade_runs_without_torch(media, tmp_path) -> None:

@@ -36,10 +36,8 @@ class Frame:
         lower = self.features[top + 1, left] * (1 - right) + self.features[top + 1, left + 1] * right
         return (upper * (1 - low) + lower * low).astype(np.float32)
 
-    def match(self, query_context, present=None):
-        if present is None:
-            present = np.full((len(query_context), 2), np.nan, np.float32)
-        return match_globally(query_context, self.contexts, SIDE, present, LEAST, self.tuning)
+    def match(self, query_context):
+        return match_globally(query_context, self.contexts, SIDE, LEAST, self.tuning)
 
 
 @pytest.fixture
@@ -56,20 +54,10 @@ def test_places_are_the_cell_centres_row_by_row():
 
 def test_every_patch_finds_its_own_place(frame):
     places = candidate_places(SIDE)
-    matches = frame.match(frame.contexts(places), places[::-1].copy())
+    matches = frame.match(frame.contexts(places))
     np.testing.assert_allclose(matches.score, 1.0, atol=1e-5)
     np.testing.assert_allclose(matches.xy, places, atol=0.02 / SIDE)
     assert (matches.margin > 0.2).all()
-    # SIDE is even: no place is its own counterpart.
-    assert (matches.present < 0.9).all()
-    np.testing.assert_allclose(frame.match(frame.contexts(places), places).present, 1.0, atol=1e-5)
-
-
-def test_points_that_are_not_seen_are_not_compared_where_they_are(frame):
-    places = candidate_places(SIDE)[40:44]
-    queries = frame.contexts(places)
-    present = np.where(np.array([[True], [False], [True], [False]]), places, np.nan).astype(np.float32)
-    np.testing.assert_allclose(frame.match(queries, present).present, [1.0, -1.0, 1.0, -1.0], atol=1e-5)
 
 
 def test_brightness_common_to_the_frame_does_not_count(frame):

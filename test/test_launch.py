@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from taptr_ros.cli import programs
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
@@ -176,8 +177,8 @@ def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
     ("given", "words"),
     [
         ({"source": "street.mp4", "bag": "my_bag"}, "leave one out"),
-        ({"source": "street.mp4", "rate": "fast"}, "rate is 'fast'; give a number"),
-        ({"grid": "2.5"}, "grid is '2.5'; give a number"),
+        ({"source": "street.mp4", "rate": "fast"}, "rate is 'fast'; use a number"),
+        ({"grid": "2.5"}, "grid is '2.5'; use a number"),
     ],
 )
 def test_what_cannot_be_is_refused(recorded: ModuleType, given: dict[str, str], words: str) -> None:
@@ -217,9 +218,10 @@ def test_the_launch_ends_with_the_tracker_and_when_another_node_fails(
 @pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid"])
 def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
     build = (ROOT / "CMakeLists.txt").read_text()
-    (module,) = re.findall(rf"^install_executable\({executable} ([\w.]+)\)$", build, flags=re.MULTILINE)
-    assert (ROOT / "taptr_ros" / f"{module.replace('.', '/')}.py").exists()
-    assert f'taptr_{executable} = "taptr_ros.{module}:main"' in (ROOT / "pyproject.toml").read_text()
+    assert f"\ninstall_executable({executable} cli.programs {executable})\n" in build
+    assert callable(getattr(programs, executable))
+    assert (ROOT / "taptr_ros" / "nodes" / f"{executable}_node.py").exists()
+    assert f'taptr_{executable} = "taptr_ros.cli.programs:{executable}"' in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.parametrize(

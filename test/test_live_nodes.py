@@ -349,6 +349,6 @@ def test_a_clip_that_cannot_be_had_is_reported(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(SourceError, match=r"cannot be downloaded .*; give --source"):
+    with pytest.raises(SourceError, match=r"cannot be downloaded .*; name a video with --source"):
         demo_clip()
     assert list((tmp_path / "taptr_ros").iterdir()) == []

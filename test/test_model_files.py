@@ -114,10 +114,9 @@ def test_numbers_tuned_on_a_model_travel_with_it() -> None:
     tuned = dataclasses.replace(SmallConfig(), tuning=Tuning(match_gate=0.5, renewal_interval=7))
     assert config_from_json(config_to_json(tuned)) == tuned
     assert load_backend("taptr_small", threads=1).info.tuning == TAPTR_SMALL_TUNING
-    # A model that brings none is searched with more care, and its visible tracks are left where they are.
+    # A model that brings none is searched with more care.
     assert ModelConfig().tuning == Tuning()
     assert Tuning().match_gate > TAPTR_SMALL_TUNING.match_gate
-    assert Tuning().doubted_visibility == 0.0
     old = config_to_dict(SmallConfig())
     del old["tuning"]  # as files have it that were written before
     assert config_from_dict(old) == SmallConfig()

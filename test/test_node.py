@@ -469,7 +469,7 @@ def test_every_frame_is_processed_in_order_if_asked(start: Callable[..., Running
 def test_quality_of_service_mismatches_are_reported_in_words(start: Callable[..., Running]) -> None:
     running = start({"every_frame": True}, image_qos=BEST_EFFORT)
     topic = f"{running.namespace}/image"
-    line = running.client.wait_for_log(f"A publisher on {topic} offers another reliability")
+    line = running.client.wait_for_log(f"A publisher on {topic} offers a different reliability")
     assert f"qos_overrides.{topic}.subscription.reliability" in line
 
 
@@ -511,7 +511,7 @@ def test_a_transition_that_is_impossible_changes_nothing(start: Callable[..., Ru
 def test_a_model_that_cannot_be_loaded_is_reported_and_can_be_corrected(start: Callable[..., Running]) -> None:
     client = start({"model": "missing.safetensors"}).client
     assert not client.transition(Transition.TRANSITION_CONFIGURE)
-    client.wait_for_log("There is no model file missing.safetensors; give")
+    client.wait_for_log("There is no model file missing.safetensors; pass")
     (result,) = client.set_parameters(backend="tensorflow")
     assert not result.successful
     assert "choose one of auto, torch" in result.reason

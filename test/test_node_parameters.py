@@ -60,8 +60,8 @@ def test_every_backend_can_be_chosen() -> None:
     [
         ({"backend": "tensorflow"}, "choose one of auto, torch, onnxruntime, opencv"),
         ({"precision": "float16"}, "choose one of float32, bfloat16"),
-        ({"device": 0}, "give a text"),
-        ({"autostart": 1}, "give true or false"),
+        ({"device": 0}, "use a string"),
+        ({"autostart": 1}, "use true or false"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, object], words: str) -> None:
@@ -73,5 +73,5 @@ def test_a_size_may_be_set_in_two_steps_and_is_checked_as_a_pair() -> None:
     assert NodeConfig().input_size is None
     assert NodeConfig(input_height=256, input_width=320).input_size == (256, 320)
     half = NodeConfig(input_height=256)
-    with pytest.raises(InvalidConfigError, match="give both"):
+    with pytest.raises(InvalidConfigError, match="set both"):
         _ = half.input_size

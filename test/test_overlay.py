@@ -204,6 +204,7 @@ def test_tracks_file_puts_every_track_into_the_column_of_its_id(tmp_path: Path) 
     assert {name: (array.dtype.name, array.shape) for name, array in content.items()} == {
         "xy": ("float32", (2, 2, 2)),
         "visibility": ("float32", (2, 2)),
+        "confidence": ("float32", (2, 2)),
         "visible": ("bool", (2, 2)),
         "state": ("uint8", (2, 2)),
         "ids": ("uint64", (2,)),
@@ -211,6 +212,7 @@ def test_tracks_file_puts_every_track_into_the_column_of_its_id(tmp_path: Path) 
     }
     assert np.array_equal(content["xy"], [[[np.nan, np.nan], [1, 2]], [[5, 6], [3, 4]]], equal_nan=True)
     assert content["visibility"].tolist() == [[0.0, 0.75], [0.25, 0.25]]
+    assert content["confidence"].tolist() == [[0.0, 1.0], [1.0, 1.0]]
     assert content["visible"].tolist() == [[False, True], [False, False]]
     assert content["state"].tolist() == [[TrackState.LOST, TrackState.VISIBLE], [TrackState.OCCLUDED] * 2]
     assert content["ids"].tolist() == [2, 5]

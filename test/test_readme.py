@@ -51,7 +51,7 @@ SHORTER = {
 """Options that make a command take a few seconds at most."""
 
 NEEDS_ROS = ("demo", "latency")
-NEEDS_TORCH = ("convert", "export", "train")
+NEEDS_TORCH = ("convert", "export", "teach", "train")
 
 
 @pytest.fixture(scope="module")

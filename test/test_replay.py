@@ -116,6 +116,27 @@ def test_a_truncated_bag_gives_the_tracks_before_the_cut_and_one_sentence(tmp_pa
     assert_same_tracks(list(map(tracks_of, part)), list(map(tracks_of, whole[: len(part)])))
 
 
+def test_an_interrupt_leaves_a_complete_bag_of_what_was_tracked(tmp_path: Path) -> None:
+    messages = [image_message(index, image) for index, image in enumerate(moving_scene(60))]
+    bag = write_bag(tmp_path / "bag", {"/image": messages})
+    # The interrupt comes in the middle, whatever the machine: from a model that sends it.
+    program = (
+        "import os, signal, sys; from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend as backend\n"
+        "from taptr_ros.cli import main; encode, calls = backend.encode, []\n"
+        "def interrupting(self, image):\n"
+        "    calls.append(None)\n"
+        "    if len(calls) == 20: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return encode(self, image)\n"
+        "backend.encode = interrupting\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["replay", str(bag), *POINTS, *LUCAS_KANADE, "--out", str(tmp_path / "out")]
+    ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "taptr: interrupted.\n")
+    _, tracked = read(tmp_path / "out")
+    assert 15 <= len(tracked) <= 20
+
+
 def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path: Path, capfd: Any) -> None:
     scene = moving_scene(4)
     # In 25ths of a second: one image twice, one that is late, then a jump back by two seconds.
@@ -140,8 +161,8 @@ def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (LUCAS_KANADE, "--out is missing"),
-        ([*LUCAS_KANADE, "--out", "out"], "give --points or --grid"),
+        (LUCAS_KANADE, "Neither --out nor --publish"),
+        ([*LUCAS_KANADE, "--out", "out"], "use --points or --grid"),
         ([*LUCAS_KANADE, "--out", "out", "--grid", "2", "--rate", "2"], "belong to --publish"),
         ([*LUCAS_KANADE, "--out", "bag", "--grid", "2"], "exists already"),
         ([*LUCAS_KANADE, "--out", "out", "--grid", "2", "--image-topic", "/none"], "has no topic /none"),

@@ -24,8 +24,8 @@ from taptr_ros.training.measure import EvaluationScenes  # noqa: E402
 from taptr_ros.training.scenes import SceneConfig, generate  # noqa: E402
 
 NAME = "taptr_small"
-FLOOR = {"AJ": 53.0, "delta_avg": 68.0, "OA": 82.0}
-"""Scores on scenes with procedural textures that the weights must reach; they are well above."""
+FLOOR = {"AJ": 63.0, "delta_avg": 78.0, "OA": 81.0}
+"""Scores on scenes with procedural textures that the weights must reach: about three points below what they have."""
 
 
 def test_model_is_found_by_name_and_small() -> None:
@@ -50,10 +50,10 @@ def test_accuracy_on_fresh_scenes() -> None:
 
 
 def test_renewed_contexts_recognise_points_that_have_turned() -> None:
-    """Of a grid on a picture that turns by 60 degrees, many more points are where they should be than without."""
+    """Of a grid on a picture that turns by 90 degrees, many more points are where they should be than without."""
     config, weights = load_model(WEIGHTS / NAME / "model.safetensors")
     assert isinstance(config, SmallConfig)
-    turns = [cv2.getRotationMatrix2D((127.5, 127.5), 3.0 * frame, 1.0) for frame in range(21)]
+    turns = [cv2.getRotationMatrix2D((127.5, 127.5), 3.0 * frame, 1.0) for frame in range(31)]
     line = np.linspace(80.0, 175.0, 6)
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     true = grid @ turns[-1][:, :2].T + turns[-1][:, 2]
@@ -70,12 +70,13 @@ def test_renewed_contexts_recognise_points_that_have_turned() -> None:
             near.append(np.linalg.norm(tracks.xy - true, axis=1) < 8.0)
         return float(np.mean(near))
 
-    fixed = TorchBackend(dataclasses.replace(config, context_renewal=0.0), weights)
-    assert share_near(TorchBackend(config, weights)) > share_near(fixed) + 0.1
+    smaller = dataclasses.replace(config, height=256, width=256)
+    fixed = TorchBackend(dataclasses.replace(smaller, context_renewal=0.0), weights)
+    assert share_near(TorchBackend(smaller, weights)) > share_near(fixed) + 0.05
 
 
 def test_command_line_takes_the_name(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
-    arguments = ["--threads", "1", "--seconds", "0.01", "--points", "1", "--memory", "1", "--sizes", "256x256"]
+    arguments = ["--threads", "1", "--seconds", "0.01", "--points", "1", "--memory", "1"]
     assert main(["bench", "--model", NAME, *arguments, "--json", f"{tmp_path}/bench.json"]) == 0
     assert NAME in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_bag_gives_frames_with_the_stamps_of_the_headers(tmp_path: Path, storage
     messages = [message(index, image) for index, image in enumerate(scene)]
     bag = write_bag(tmp_path / "bag", {"/camera/image": messages, "/note": [note("hello")]}, storage)
     storage_file = next(file for file in bag.iterdir() if file.suffix in (".mcap", ".db3"))
-    for path in (bag, storage_file):
+    for path in (bag, storage_file, bag / "metadata.yaml"):
         source = open_source(path)
         frames = list(source)
         assert source.frame_count == FRAMES
@@ -202,6 +203,12 @@ def test_what_is_no_source_is_refused(tmp_path: Path, make, options, error: type
         open_source(tmp_path / "source", **options)
 
 
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceError, match="is a pipe"):
+        open_source(tmp_path / "pipe.mp4")
+
+
 def test_single_image_is_refused_though_opencv_would_play_its_folder(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "images", moving_scene(3))
     with pytest.raises(SourceError, match="single image"):
@@ -235,10 +242,11 @@ def test_a_folder_of_broken_images_is_refused_with_what_is_wrong_with_the_first(
         list(open_source(folder))
 
 
-def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere.png")])
+def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, make) -> None:
     folder = write_folder(tmp_path / "images", moving_scene(3))
     (folder / "001.png").unlink()
-    (folder / "001.png").mkdir()
+    make(folder / "001.png")
     source = open_source(folder)
     reports = []
     source.report = reports.append

@@ -61,7 +61,7 @@ def test_the_file_holds_every_field_and_its_default():
 )
 def test_values_out_of_range_are_refused(changes):
     (name,) = changes
-    with pytest.raises(InvalidConfigError, match=f"^{name} is .*; (give|choose) "):
+    with pytest.raises(InvalidConfigError, match=f"^{name} is .*; (use|choose) "):
         TrackerConfig(**changes)
 
 

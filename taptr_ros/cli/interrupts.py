@@ -1,4 +1,4 @@
-"""Ctrl-C in a long command: it ends after the frame in work, so that its results can be written."""
+"""Ctrl-C, or SIGTERM, in a long command: it ends after the frame in work, so that its results can be written."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def held_interrupt() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # signals go to the main thread
         return
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if interrupt.came:
         raise KeyboardInterrupt

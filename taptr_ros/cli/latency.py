@@ -39,7 +39,7 @@ PERCENTILES = ("p50", "p95", "p99")
 
 DESCRIPTION = """\
 Run a video source and the tracker as live ROS nodes, each in a process of its own, and measure how long images take
-and whether any is lost. The images show a moving texture that the points can be followed on.
+and whether any are lost. The images show a moving texture on which points can be followed.
 
   taptr latency --points 100 --seconds 60
 
@@ -94,8 +94,8 @@ def run(arguments: argparse.Namespace) -> None:
         with live_run(NAMESPACE, Path(folder)) as (processes, watcher):
             report = _measure(arguments, video, processes, watcher)
     print(
-        f"{report.images_tracked} of {report.images_sent} images tracked, {report.images_superseded} gave way to newer "
-        f"ones, {report.points} points, model {report.model}"
+        f"{report.images_tracked} of {report.images_sent} images tracked, {report.images_superseded} skipped in favour "
+        f"of newer ones, {report.points} points, model {report.model}"
     )
     rows = [[name, *(f"{times[key]:.1f}" for key in PERCENTILES)] for name, times in report.milliseconds.items()]
     print(format_table(["[ms]", *PERCENTILES], rows))
@@ -107,7 +107,7 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo
 
-    from taptr_ros.cli.live_run import START_TIME
+    from taptr_ros.cli.live_run import START_TIME, NodeFailedError
     from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
     from taptr_ros.srv import AddPoints
@@ -138,13 +138,18 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     watcher.wait("video_source", lambda: tracked and diagnostics, START_TIME)
     watcher.spin_for(WARM_UP_SECONDS)
     first = max(sent)
-    superseded = int(diagnostics["images superseded"])
+    superseded = int(diagnostics["images skipped"])
     watcher.spin_for(arguments.seconds)
     last = max(sent)
     watcher.spin_for(LAST_IMAGES_SECONDS)
     processes.stop_all()
     measured = {stamp for stamp in sent if first <= stamp <= last}
     arrived = measured & tracked.keys()
+    times = _milliseconds(diagnostics)
+    if not arrived or times is None:
+        raise NodeFailedError(
+            f"None of {len(measured)} images was tracked in time; ask for fewer points, a lower rate or more seconds."
+        )
     return LatencyReport(
         model=arguments.model,
         width=width,
@@ -154,9 +159,17 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
         seconds=arguments.seconds,
         images_sent=len(measured),
         images_tracked=len(arrived),
-        images_superseded=int(diagnostics["images superseded"]) - superseded,
-        milliseconds={
+        images_superseded=int(diagnostics["images skipped"]) - superseded,
+        milliseconds=times,
+    )
+
+
+def _milliseconds(diagnostics: dict[str, str]) -> dict[str, dict[str, float]] | None:
+    """Return the percentiles in /diagnostics by the kind of time; None if the tracker has none yet."""
+    try:
+        return {
             kind: {percentile: float(diagnostics[f"{kind} {percentile} [ms]"]) for percentile in PERCENTILES}
             for kind in ("latency", "tracker", "overhead")
-        },
-    )
+        }
+    except (KeyError, ValueError):  # without images the values are words
+        return None

@@ -45,7 +45,7 @@ def spread_points(count: int, width: int, height: int) -> NDArray[np.float32]:
     """
     inner_width, inner_height = width - 2 * MARGIN, height - 2 * MARGIN
     if min(inner_width, inner_height) < 1:
-        raise InvalidPointsError(f"Images of {width}x{height} are too small; give more than {2 * MARGIN:g} pixels.")
+        raise InvalidPointsError(f"Images of {width}x{height} are too small; use more than {2 * MARGIN:g} pixels.")
     grid = grid_points(math.ceil(math.sqrt(count)), round(inner_width), round(inner_height))[:count]
     return np.asarray(grid + MARGIN, np.float32)
 

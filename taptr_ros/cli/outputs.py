@@ -14,7 +14,7 @@ from taptr_ros.errors import InvalidConfigError
 def add_overwrite_argument(parser: argparse.ArgumentParser) -> None:
     """Add --overwrite."""
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace output files also if this command did not make them"
+        "--overwrite", action="store_true", help="replace output files even if this command did not make them"
     )
 
 
@@ -30,7 +30,7 @@ def check_outputs(
     That is one that is an input or lies inside one, whatever `overwrite` says, one that is named twice, or an existing
     one which `is_ours` does not know, unless `overwrite` is set. What is empty, and devices, can always be written.
     """
-    sources = [Path(source) for source in inputs if source is not None and _exists(source)]
+    sources = [Path(source) for source in inputs if source and _exists(source)]
     seen: list[Path] = []
     for output in outputs:
         if output is None:

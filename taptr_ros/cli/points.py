@@ -34,9 +34,9 @@ class QueryPoints:
 
     def __post_init__(self) -> None:
         if not len(self.ids):
-            raise InvalidPointsError("There are no points to track; give at least one.")
+            raise InvalidPointsError("There are no points to track; pass at least one.")
         for row in np.flatnonzero(~np.isfinite(self.xy).all(axis=1))[:1]:
-            raise InvalidPointsError(f"Point {self.ids[row]} is at {_text(self.xy[row])}; give finite numbers.")
+            raise InvalidPointsError(f"Point {self.ids[row]} is at {_text(self.xy[row])}; use finite numbers.")
         for row in np.flatnonzero(self.frames < 0)[:1]:
             raise InvalidPointsError(f"Point {self.ids[row]} starts in frame {self.frames[row]}; frames count from 0.")
         if (self.ids == 0).any():
@@ -63,7 +63,7 @@ class QueryPoints:
         for row in np.flatnonzero(outside)[:1]:
             raise InvalidPointsError(
                 f"Point {self.ids[row]} at {_text(self.xy[row])} is outside the image of {width}x{height} pixels; "
-                f"give x from -0.5 to {width - 0.5} and y from -0.5 to {height - 0.5}."
+                f"use x from -0.5 to {width - 0.5} and y from -0.5 to {height - 0.5}."
             )
 
 

@@ -35,10 +35,11 @@ Track points through the images of a rosbag2 and write the tracks to a new rosba
   taptr replay my_bag --publish --rate 0.5 --ros-args -r image:=/camera/image_raw
 
 The new bag (mcap) has one taptr_ros/msg/TrackedPoints per image, with the image's stamp and frame_id, at the time at
-which the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag gives what can be read.
+which the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag is read up to the
+damage.
 
-With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the factor
-on their speed. Arguments after --ros-args go to ROS.
+With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the playback
+speed. Arguments after --ros-args go to ROS.
 """
 
 
@@ -56,8 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tracker_arguments(parser)
     live = parser.add_argument_group("publish")
     live.add_argument("--publish", action="store_true", help="play the images for a running node instead")
-    live.add_argument("--rate", type=positive, metavar="FACTOR", help="play so many times faster (default: 1)")
-    live.add_argument("--loop", action="store_true", help="begin again at the end")
+    live.add_argument(
+        "--rate", type=positive, metavar="FACTOR", help="playback speed; 2 plays twice as fast (default: 1)"
+    )
+    live.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="arguments for ROS, with --publish")
 
 
@@ -94,9 +97,9 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks
 
     if arguments.out is None:
-        raise InvalidConfigError("--out is missing; give it, or --publish; see `taptr replay --help`.")
+        raise InvalidConfigError("Neither --out nor --publish is set; use one of them, as in `taptr replay --help`.")
     if arguments.points is None and arguments.grid is None:
-        raise InvalidConfigError("There are no points to track; give --points or --grid.")
+        raise InvalidConfigError("There are no points to track; use --points or --grid.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
     check_outputs([arguments.out], [arguments.bag, arguments.points, arguments.model], overwrite=False)

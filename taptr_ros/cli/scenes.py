@@ -19,7 +19,7 @@ from taptr_ros.training.scenes.statistics import clip_statistics
 
 DESCRIPTION = """\
 Generate synthetic clips and draw them on one picture: a row for each clip, with its tracks. A disc is a visible point,
-a ring a hidden one, a line the way that the point came. docs/scenes.md describes the scenes.
+a ring is a hidden one, and a line is the path of the point. docs/scenes.md describes the scenes.
 
   taptr scenes --out sheet.png --photos ~/photos --kind layered --seed 7
 """
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Generate the clips, write the sheet, and print how long the clips took."""
     check_outputs([arguments.out], [arguments.photos], overwrite=arguments.overwrite)
     if arguments.seed < 0:
-        raise InvalidConfigError(f"--seed is {arguments.seed}; give 0 or more.")
+        raise InvalidConfigError(f"--seed is {arguments.seed}; use 0 or more.")
     height, width = arguments.size
     config = SceneConfig(
         kind=arguments.kind,
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise InvalidConfigError(f"{arguments.out} cannot be written as a picture; end its name in .png.")
     statistics = clip_statistics(clips)
     print(
-        f"{arguments.clips} clips, {rate:.0f} frames per second, {rate_busy:.0f} per second of processor time: "
+        f"{arguments.clips} clips, {rate:.0f} frames per second, {rate_busy:.0f} per second of CPU time: "
         f"{arguments.out}"
     )
     print(

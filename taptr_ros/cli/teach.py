@@ -14,9 +14,9 @@ from taptr_ros.errors import TaptrError
 from taptr_ros.sources.opening import open_source
 
 DESCRIPTION = """\
-Track points through recordings of your own, forwards and backwards, and keep what both ways agree on: clips for
-`data.recordings` of a training recipe. docs/training.md shows the whole way. A teacher with a larger input than the
-student's sees more: export it with --size first.
+Track points through recordings of your own, forwards and backwards, and keep the tracks on which both agree: clips for
+`data.recordings` of a training recipe, as docs/training.md shows. A teacher with a larger input than the student's sees
+more: export it with --size first.
 
   taptr export runs/mine/latest.safetensors teacher --size 512x512
   taptr teach robot/*.mp4 --model teacher --out recordings

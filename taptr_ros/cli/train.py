@@ -11,8 +11,8 @@ from taptr_ros.cli.arguments import requires_torch
 from taptr_ros.errors import InvalidConfigError
 
 DESCRIPTION = """\
-Train the small network as a recipe says, on synthetic scenes and, if you like, on sequences of your own. Started again,
-a run goes on from its last checkpoint. docs/training.md describes the recipe.
+Train the small network with a recipe, on synthetic scenes and, if you like, on sequences of your own. A run that is
+started again continues from its last checkpoint. docs/training.md describes the recipe.
 
   taptr train config/training/small.yaml --run runs/small
   taptr train --smoke --run runs/smoke
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.training.loop import train
         from taptr_ros.training.recipes import smoke_recipe
     if arguments.smoke == (arguments.config is not None):
-        raise InvalidConfigError("Give either a recipe or --smoke; see `taptr train --help`.")
+        raise InvalidConfigError("Pass either a recipe or --smoke; see `taptr train --help`.")
     config = smoke_recipe() if arguments.smoke else load_training_config(arguments.config)
     if config.processes > 1 and not processes.is_started():
         processes.start(config.processes, processes.command_line(sys.argv[1:]))

@@ -126,9 +126,9 @@ def load_dataset(path: Path) -> Iterator[Sequence]:
     if path.is_dir():
         files = in_natural_order(file for file in path.iterdir() if file.suffix in NPZ_SUFFIXES + PICKLE_SUFFIXES)
         if not files:
-            raise DatasetError(f"The folder {path} holds no .npz, .pkl or .pickle file; give a folder of sequences.")
+            raise DatasetError(f"The folder {path} holds no .npz, .pkl or .pickle file; pass a folder of sequences.")
     elif not path.is_file():
-        raise DatasetError(f"There is no dataset at {path}; give an npz file, a TAP-Vid pickle or a folder of them.")
+        raise DatasetError(f"There is no dataset at {path}; pass an npz file, a TAP-Vid pickle or a folder of them.")
     else:
         files = [path]
     return (sequence for file in files for sequence in _load_file(file))
@@ -141,7 +141,7 @@ def _load_file(path: Path) -> Iterator[Sequence]:
     elif path.suffix in PICKLE_SUFFIXES:
         yield from _load_pickle(path)
     else:
-        raise DatasetError(f"{path} is neither an .npz nor a .pkl or .pickle file; give one of these.")
+        raise DatasetError(f"{path} is neither an .npz nor a .pkl or .pickle file; pass one of these.")
 
 
 def _load_npz(path: Path) -> Sequence:
@@ -152,7 +152,7 @@ def _load_npz(path: Path) -> Sequence:
                 name: file[name] for name in ("jpeg", "jpeg_offsets", "size_hw", "points", "occluded", "valid")
             }
     except KeyError as error:
-        raise DatasetError(f"{path} is no evaluation sequence ({error.args[0]}); give another file.") from error
+        raise DatasetError(f"{path} is no evaluation sequence ({error.args[0]}); pass another file.") from error
     # numpy and zipfile raise whatever the damaged part made them stumble over.
     except Exception as error:
         raise DatasetError(f"{path} is damaged or no npz file of plain arrays ({error}); fetch it again.") from error

@@ -79,7 +79,7 @@ def evaluate(
             backend, sequence, config, query_mode=query_mode, raster=raster, progress=progress
         )
     if not results:
-        raise DatasetError("The dataset holds no sequence; give one that does.")
+        raise DatasetError("The dataset holds no sequence; pass one that does.")
     mean = mean_metrics(result.metrics for result in results.values())
     return {
         "mean": {

@@ -94,7 +94,7 @@ def tapvid_metrics(
     if len(shapes) > 1 or points.shape != predicted_points.shape or points.shape != (*occluded.shape, 2):
         raise InvalidPointsError(
             f"Points {points.shape} and {predicted_points.shape} and masks {sorted(shapes)} cannot be compared; "
-            "give [Q,T,2] points and [Q,T] masks."
+            "pass [Q,T,2] points and [Q,T] masks."
         )
     height, width = size
     scale = np.array([METRIC_RASTER / width, METRIC_RASTER / height])

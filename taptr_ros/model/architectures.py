@@ -96,7 +96,7 @@ def config_from_dict(fields: object) -> Config:
 def _from_fields(kind: type[T], fields: Any) -> T:
     """Return the dataclass `kind` with these fields; raises `InvalidConfigError` for those that it does not have."""
     if not isinstance(fields, dict):
-        raise InvalidConfigError(f"The model's {kind.__name__} is {fields!r:.80}; give its entries by name.")
+        raise InvalidConfigError(f"The model's {kind.__name__} is {fields!r:.80}; use its entries by name.")
     known = {field.name for field in dataclasses.fields(cast(Any, kind))}
     if unknown := sorted(set(fields) - known):
         raise InvalidConfigError(

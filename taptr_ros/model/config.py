@@ -141,9 +141,9 @@ class ModelConfig:
         if self.hidden_dim % GROUP_NORM_GROUPS:
             raise InvalidConfigError(f"hidden_dim {self.hidden_dim} must be a multiple of {GROUP_NORM_GROUPS}.")
         if self.sine_features % 2:
-            raise InvalidConfigError(f"sine_features is {self.sine_features}; give an even number.")
+            raise InvalidConfigError(f"sine_features is {self.sine_features}; use an even number.")
         if not 0.0 < self.visible_threshold < 1.0:
-            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
+            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
 
     @property
     def levels(self) -> int:

@@ -63,7 +63,7 @@ def convert(checkpoint: Path, out: Path) -> ConversionReport:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Return the `ema_model` tensors of a checkpoint, names without `module.`; runs no code from the file."""
     if not path.is_file():
-        raise ModelFileError(f"There is no checkpoint {path}; give the path of an official .pth file.")
+        raise ModelFileError(f"There is no checkpoint {path}; pass the path of an official .pth file.")
     try:
         with torch.serialization.safe_globals(SAFE_CLASSES):
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -16,5 +16,5 @@ def check_input_size(height: int, width: int) -> None:
     """Raise `InvalidConfigError` for an input size of more pixels than any image may have."""
     if height * width > MAX_IMAGE_PIXELS:
         raise InvalidConfigError(
-            f"The input size {height}x{width} has more than {MAX_IMAGE_PIXELS} pixels; give a smaller one."
+            f"The input size {height}x{width} has more than {MAX_IMAGE_PIXELS} pixels; use a smaller one."
         )

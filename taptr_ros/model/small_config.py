@@ -128,9 +128,9 @@ class SmallConfig:
                 f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
             )
         if self.context_renewal == 1.0:
-            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; give a share from 0 to below 1.")
+            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; use a share from 0 to below 1.")
         if not 0.0 < self.visible_threshold < 1.0:
-            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; give a value between 0 and 1.")
+            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
 
     @property
     def context_dim(self) -> int:

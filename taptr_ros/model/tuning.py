@@ -14,8 +14,8 @@ from taptr_ros.settings import check_settings, setting
 class Tuning:
     """How the tracker searches with a model and renews its contexts.
 
-    The defaults are for models that nobody has tuned: a search must be surer than a tuned one, and moves no track that
-    is seen. Raises `InvalidConfigError` for values out of range.
+    The defaults are for models that nobody has tuned: a search must be surer than a tuned one. Raises
+    `InvalidConfigError` for values out of range.
     """
 
     match_gate: float = setting(
@@ -40,11 +40,6 @@ class Tuning:
         "Peaks of all points together that are looked at more closely: as much work as the candidate places are.",
         limits=(0, 65536),
     )
-    doubted_visibility: float = setting(
-        0.0,
-        "Visibility probability below which a visible track is sought too: it may be on something that looks alike.",
-        limits=(0.0, 1.0),
-    )
     renewal_interval: int = setting(4, "Frames between two renewals of a context.", limits=(1, 65536))
     renewal_visibility: float = setting(
         0.8, "Visibility probability from which on a point's context is renewed.", limits=(0.0, 1.0)
@@ -59,5 +54,5 @@ class Tuning:
         check_settings(self)
 
 
-TAPTR_SMALL_TUNING = Tuning(match_gate=0.65, match_margin=0.1, doubted_visibility=0.8)
+TAPTR_SMALL_TUNING = Tuning(match_gate=0.65)
 """What was found for the weights of `taptr_small`: docs/accuracy.md."""

@@ -21,7 +21,7 @@ class NodeConfig:
     )
     backend: Literal["auto", "torch", "onnxruntime", "opencv"] = setting(
         "auto",
-        "What runs the model; `auto` is what fits it.",
+        "What runs the model; `auto` chooses what fits it.",
     )
     device: str = setting(
         "cpu",
@@ -29,40 +29,40 @@ class NodeConfig:
     )
     precision: Literal["float32", "bfloat16"] = setting(
         "float32",
-        "Precision of the model's numbers; `bfloat16` with PyTorch only.",
+        "Numerical precision of the model; `bfloat16` with PyTorch only.",
     )
     threads: int = setting(
         0,
-        "Processor threads of the backend; 0 leaves the choice to its library.",
+        "CPU threads of the backend; 0 leaves the choice to its library.",
         limits=(0, 1024),
     )
     input_height: int = setting(
         0,
-        "Height in pixels that images are stretched to for the model; 0 is the model's own.",
+        "Height in pixels to which images are resized for the model; 0 is the model's own.",
         limits=(0, 65536),
     )
     input_width: int = setting(
         0,
-        "Width in pixels that images are stretched to for the model; 0 is the model's own.",
+        "Width in pixels to which images are resized for the model; 0 is the model's own.",
         limits=(0, 65536),
     )
 
     compressed: bool = setting(
         False,
-        "Topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image.",
+        "Whether topic `image` carries sensor_msgs/CompressedImage instead of sensor_msgs/Image.",
     )
     every_frame: bool = setting(
         False,
-        "Process every image in order, for replay, instead of the newest; the subscription is then reliable.",
+        "Process every image in order instead of the newest one, for replay; the subscription is then reliable.",
     )
     waiting_frames: int = setting(
         100,
-        "Most images that wait with `every_frame`, 1 GiB of them at most; a further one supersedes the oldest.",
+        "Most images that may wait with `every_frame`, at most 1 GiB of them; when one more arrives, the oldest is skipped.",
         limits=(1, 65536),
     )
     autostart: bool = setting(
         True,
-        "Configure and activate the node at its start; off, a lifecycle manager does.",
+        "Configure and activate the node at startup; when off, leave that to a lifecycle manager.",
     )
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class NodeConfig:
         """
         if bool(self.input_height) != bool(self.input_width):
             raise InvalidConfigError(
-                f"input_height is {self.input_height} and input_width {self.input_width}; give both, or 0 for both."
+                f"input_height is {self.input_height} and input_width {self.input_width}; set both, or 0 for both."
             )
         return (self.input_height, self.input_width) if self.input_height else None
 
@@ -100,35 +100,35 @@ class VideoSourceConfig:
     )
     rate: float = setting(
         0.0,
-        "Images per second; 0 keeps the times of the source.",
+        "Images per second; 0 keeps the timing of the source.",
         limits=(0.0, 1000.0),
     )
     speed: float = setting(
         1.0,
-        "Factor on the times of a file or rosbag2: 2 plays it in half the time. Without effect if `rate` is given.",
+        "Playback speed of a file or rosbag2: 2 plays it in half the time. Has no effect if `rate` is set.",
         limits=(0.001, 1000.0),
     )
     loop: bool = setting(
         False,
-        "Begin again at the end of a file or rosbag2.",
+        "Start again at the end of a file or rosbag2.",
     )
     subscribers: int = setting(
         1,
-        "Begin when this many subscriptions to `image` are there; 0 begins at once.",
+        "Playback starts once this many subscribers of `image` are connected; 0 starts at once.",
         limits=(0, 1000),
     )
     frame_id: str = setting(
         "camera_optical_frame",
-        "frame_id of the headers; a rosbag2 keeps its own.",
+        "frame_id of the headers; messages of a rosbag2 keep their own.",
     )
     camera_width: int = setting(
         0,
-        "Width in pixels to ask a camera for; 0 leaves what it is set to.",
+        "Width in pixels to ask a camera for; 0 keeps its setting.",
         limits=(0, 65536),
     )
     camera_height: int = setting(
         0,
-        "Height in pixels to ask a camera for; 0 leaves what it is set to.",
+        "Height in pixels to ask a camera for; 0 keeps its setting.",
         limits=(0, 65536),
     )
 
@@ -147,8 +147,8 @@ class GridConfig:
     )
     renew_below: float = setting(
         0.3,
-        "Share of the points that must be visible or occluded; with fewer, as after a cut, a new grid replaces them. 0 "
-        "asks once.",
+        "Share of the points that must be visible or occluded. With fewer, as after a cut, a new grid replaces them. 0 "
+        "asks for one grid only.",
         limits=(0.0, 1.0),
     )
 
@@ -166,7 +166,7 @@ class RecorderConfig:
     )
     images: bool = setting(
         True,
-        "Record topic `image` too, beside `tracks`.",
+        "Record topic `image` as well as `tracks`.",
     )
 
     def __post_init__(self) -> None:

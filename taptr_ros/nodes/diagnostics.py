@@ -109,7 +109,7 @@ class StreamStatistics:
                 **self._latency_values(),
                 "active tracks": str(self._tracks if state == "active" else 0),
                 "images processed": str(self._processed),
-                "images superseded": str(self._superseded),
+                "images skipped": str(self._superseded),
                 "images lost in transport": str(self._lost),
                 "images refused": str(self._refused),
                 "images left out": str(self._left_out),
@@ -140,7 +140,7 @@ def _judgement(state: str, window: _Window) -> tuple[bytes, str]:
         return DiagnosticStatus.WARN, f"The transport lost {window.lost} images."
     if not window.processed:
         return DiagnosticStatus.WARN, "No image was processed since the last report."
-    return DiagnosticStatus.OK, f"Tracking; {window.superseded} images gave way to newer ones."
+    return DiagnosticStatus.OK, f"Tracking; {window.superseded} images were skipped in favour of newer ones."
 
 
 def _resident_memory() -> str:

@@ -58,7 +58,9 @@ class GridNode(Node):
         self._asked = stamp
         points = [QueryPoint(x=x, y=y) for x, y in grid_points(self._config.side, tracks.width, tracks.height).tolist()]
         self._publisher.publish(QueryPoints(header=tracks.header, mode=QueryPoints.REPLACE, points=points))
-        self.get_logger().info(f"Asked for {self._config.side}x{self._config.side} points; {located} were located.")
+        self.get_logger().info(
+            f"Asked for {self._config.side}x{self._config.side} points, because only {located} were located."
+        )
 
 
 def main() -> int:

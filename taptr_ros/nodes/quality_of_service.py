@@ -41,8 +41,8 @@ def subscription_events(topic: str, logger: RcutilsLogger, **callbacks: Any) -> 
 
     def report(event: Any) -> None:
         logger.warning(
-            f"A publisher on {topic} offers another {_policy(event)} than this subscription asks for, so none of its "
-            f"messages arrive; {_advice(event, topic, 'subscription')} or change the publisher's QoS."
+            f"A publisher on {topic} offers a different {_policy(event)} from what this subscription asks for, so none "
+            f"of its messages arrive; {_advice(event, topic, 'subscription')} or change the publisher's QoS."
         )
 
     return SubscriptionEventCallbacks(incompatible_qos=report, **callbacks)
@@ -53,8 +53,8 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
 
     def report(event: Any) -> None:
         logger.warning(
-            f"A subscription to {topic} asks for another {_policy(event)} than is offered, so it receives nothing; "
-            f"{_advice(event, topic, 'publisher')} or change the subscription's QoS."
+            f"A subscription to {topic} asks for a different {_policy(event)} from what is offered, so it receives "
+            f"nothing; {_advice(event, topic, 'publisher')} or change the subscription's QoS."
         )
 
     return PublisherEventCallbacks(incompatible_qos=report)

@@ -198,7 +198,9 @@ class TrackerNode(LifecycleNode):
     def _end_stream(self) -> None:
         for worker in (self._worker, self._painter):
             if worker is not None and not worker.stop(STOP_TIME):
-                self.get_logger().warning(f"An image is still in work after {STOP_TIME:g} s; its result is dropped.")
+                self.get_logger().warning(
+                    f"An image is still in progress after {STOP_TIME:g} s; its result is dropped."
+                )
         self._worker = self._painter = None
         for subscription in self._inputs:
             self.destroy_subscription(subscription)
@@ -276,7 +278,7 @@ class TrackerNode(LifecycleNode):
     def _on_images_lost(self, event: Any) -> None:
         lost = self._statistics.lost(event.total_count_change)
         self.get_logger().warning(
-            f"The transport lost images, {lost} so far; start the publisher's process with "
+            f"The transport has lost {lost} images so far; start the publisher's process with "
             f"{TRANSPORT_VARIABLE}='{IMAGE_TRANSPORT}', or make publisher and subscription reliable.",
             throttle_duration_sec=LOG_PERIOD,
         )
@@ -295,7 +297,7 @@ class TrackerNode(LifecycleNode):
         if unknown := self._live_tracker.remove(message.ids.tolist()):
             self.get_logger().error(
                 f"remove_points: no point has the id {unknown[0]} ({len(unknown)} of {len(message.ids)} ids are "
-                "unknown); give ids of live tracks.",
+                "unknown); use ids of live tracks.",
                 throttle_duration_sec=LOG_PERIOD,
             )
 
@@ -335,7 +337,7 @@ class TrackerNode(LifecycleNode):
         if refusal := too_many(len(points)):
             return [0] * len(points), [refusal] * len(points)
         if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
-            reason = f"mode is {message.mode}; give {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
+            reason = f"mode is {message.mode}; use {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
             return [0] * len(points), [reason] * len(points)
         xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
         replace = message.mode == QueryPoints.REPLACE

@@ -55,7 +55,7 @@ def export(
     pixels.
     """
     if len(frames) < 2:
-        raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; give a longer video.")
+        raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; use a longer video.")
     config, weights = load_model(model)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])

@@ -56,7 +56,7 @@ def load_backend(
     if backend is not None and backend not in BACKENDS:
         raise InvalidConfigError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if threads is not None and threads < 1:
-        raise InvalidConfigError(f"threads is {threads}; give a positive whole number.")
+        raise InvalidConfigError(f"threads is {threads}; use a positive whole number.")
     path = _find(model, backend)
     kind = "opencv" if model == LUCAS_KANADE else "onnxruntime" if path.is_dir() else "torch"
     if backend not in (None, kind):
@@ -106,7 +106,7 @@ def _limit_threads(backend: Backend, threads: int | None, limit: Callable[[int],
     if (library, threads) not in (present := [*_LIMITED.values()]) and any(name == library for name, _ in present):
         raise InvalidConfigError(
             f"threads is {threads}, but another {library} model in this process runs with "
-            f"{next(count for name, count in present if name == library)}; give both the same."
+            f"{next(count for name, count in present if name == library)}; use both the same."
         )
     limit(threads)
     _LIMITED[backend] = (library, threads)

@@ -46,7 +46,7 @@ class LucasKanadeBackend:
         if size is not None and (size[0] < WINDOW[1] or size[1] < WINDOW[0]):
             raise InvalidConfigError(
                 f"Lucas-Kanade's input size is {size[0]}x{size[1]}, smaller than its {WINDOW[1]}x{WINDOW[0]} window; "
-                "give a larger one."
+                "use a larger one."
             )
         self._size = size
         height, width = size or (0, 0)

@@ -157,7 +157,7 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
     provider, available = PROVIDERS[kind], onnxruntime.get_available_providers()
     if provider not in available:
         raise BackendUnavailableError(
-            f"{provider} was asked for but this ONNX Runtime only has {', '.join(available)}; "
+            f"{provider} was requested, but this ONNX Runtime only has {', '.join(available)}; "
             "install onnxruntime-gpu in place of onnxruntime, or use --device cpu."
         )
     options = onnxruntime.SessionOptions()

@@ -143,14 +143,14 @@ def _find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InvalidConfigError(f"device is {name!r}; give cpu, cuda or cuda:INDEX.") from error
+        raise InvalidConfigError(f"device is {name!r}; use cpu, cuda or cuda:INDEX.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendUnavailableError(
-            f"Device {name} was asked for but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
+            f"Device {name} was requested, but PyTorch sees {torch.cuda.device_count()} CUDA devices here; "
             "use --device cpu or install a CUDA build of PyTorch."
         )
     if device.type not in ("cpu", "cuda"):
-        raise InvalidConfigError(f"device is {name!r}; give cpu, cuda or cuda:INDEX.")
+        raise InvalidConfigError(f"device is {name!r}; use cpu, cuda or cuda:INDEX.")
     return device
 
 

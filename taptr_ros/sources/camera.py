@@ -30,7 +30,7 @@ class CameraSource:
         self.report: Report = unreported
         self._capture = cv2.VideoCapture(number)
         if not self._capture.isOpened():
-            raise SourceError(f"There is no camera {number}, or it is in use; give another number or a file.")
+            raise SourceError(f"There is no camera {number}, or it is in use; use another number or a file.")
         for setting, value in (
             (cv2.CAP_PROP_FRAME_WIDTH, width),
             (cv2.CAP_PROP_FRAME_HEIGHT, height),

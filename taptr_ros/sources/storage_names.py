@@ -11,6 +11,10 @@ COMPRESSED_SUFFIX = ".zstd"
 """What follows if a recorder has compressed the file as a whole."""
 
 
+METADATA = "metadata.yaml"
+"""Name of the file that describes a rosbag2."""
+
+
 def is_storage_file(path: Path) -> bool:
     """Return whether a file's name is that of a storage file."""
     plain = path.with_suffix("") if path.suffix.lower() == COMPRESSED_SUFFIX else path
@@ -21,4 +25,4 @@ def is_bag(path: Path) -> bool:
     """Return whether a path is a storage file, or a folder that holds one or says that it is a rosbag2."""
     if not path.is_dir():
         return is_storage_file(path)
-    return any(file.name == "metadata.yaml" or is_storage_file(file) for file in path.iterdir())
+    return any(file.name == METADATA or is_storage_file(file) for file in path.iterdir())

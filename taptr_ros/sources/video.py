@@ -28,7 +28,7 @@ class VideoSource:
         self._path = str(path.absolute())
         if path.suffix.lower() in IMAGE_SUFFIXES:
             # OpenCV would take the digits in its name for a pattern and play the whole folder.
-            raise SourceError(f"{path} is a single image; give a video file or the folder of images.")
+            raise SourceError(f"{path} is a single image; pass a video file or the folder of images.")
         with self._capture() as capture:
             width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
             if width * height > MAX_IMAGE_PIXELS:
@@ -67,7 +67,7 @@ class VideoSource:
         try:
             if not capture.isOpened():
                 raise SourceError(
-                    f"{self.name} cannot be opened as a video; give a video file, a folder of images or a rosbag2."
+                    f"{self.name} cannot be opened as a video; pass a video file, a folder of images or a rosbag2."
                 )
             yield capture
         finally:

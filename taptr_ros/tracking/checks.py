@@ -17,19 +17,19 @@ def image_size(image: Any) -> tuple[int, int]:
     """Return (width, height) of an image; raises `InvalidImageError` unless it is uint8 [H,W,3] and not empty."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise InvalidImageError(f"The image is of {kind}; give a numpy array of uint8.")
+        raise InvalidImageError(f"The image is of {kind}; pass a numpy array of uint8.")
     if image.ndim != 3 or image.shape[2] != 3:
-        raise InvalidImageError(f"The image has shape {list(image.shape)}; give [H,W,3] in RGB.")
+        raise InvalidImageError(f"The image has shape {list(image.shape)}; pass [H,W,3] in RGB.")
     height, width = image.shape[:2]
     if not (height and width):
-        raise InvalidImageError(f"The image has {width}x{height} pixels; give one that is not empty.")
+        raise InvalidImageError(f"The image has {width}x{height} pixels; pass one that is not empty.")
     return width, height
 
 
 def as_stamp(stamp: Any) -> int:
     """Return a stamp as int; raises `InvalidStampError` if it is not a whole number."""
     if isinstance(stamp, bool) or not isinstance(stamp, (int, np.integer)):
-        raise InvalidStampError(f"The stamp is {stamp!r}; give whole nanoseconds.")
+        raise InvalidStampError(f"The stamp is {stamp!r}; pass whole nanoseconds.")
     return int(stamp)
 
 
@@ -38,7 +38,7 @@ def as_ids(ids: ArrayLike) -> NDArray[np.uint64]:
     # As objects: numpy would turn a list of small and very large whole numbers into rounded floats.
     array = np.atleast_1d(np.asarray(ids, object))
     if array.ndim != 1 or not all(isinstance(id_, (int, np.integer)) and 0 <= id_ < 2**64 for id_ in array):
-        raise InvalidPointsError(f"The ids {ids!r} are not whole numbers from 0 to 2^64 - 1 in one row; give such ids.")
+        raise InvalidPointsError(f"The ids {ids!r} are not whole numbers from 0 to 2^64 - 1 in one row; pass such ids.")
     return array.astype(np.uint64)
 
 
@@ -57,9 +57,9 @@ def as_points(xy: ArrayLike) -> NDArray[np.float64]:
     try:
         points = np.asarray(xy, np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidPointsError(f"The points are not numbers ({error}); give an array of shape [N,2].") from error
+        raise InvalidPointsError(f"The points are not numbers ({error}); pass an array of shape [N,2].") from error
     if points.ndim != 2 or points.shape[1] != 2:
-        raise InvalidPointsError(f"The points have shape {list(points.shape)}; give [N,2], x and y in pixels.")
+        raise InvalidPointsError(f"The points have shape {list(points.shape)}; pass [N,2], x and y in pixels.")
     return points
 
 
@@ -74,9 +74,9 @@ def outside_error(x: float, y: float, image: UnitCoordinates | None) -> InvalidP
     """Return the exception for a point that `outside` found."""
     if image is None or not (math.isfinite(x) and math.isfinite(y)):
         return InvalidPointsError(
-            f"The point ({x:g}, {y:g}) is in no image; give finite pixel coordinates, which start at -0.5."
+            f"The point ({x:g}, {y:g}) is in no image; use finite pixel coordinates, which start at -0.5."
         )
     return InvalidPointsError(
         f"The point ({x:g}, {y:g}) is outside the image of {image.width}x{image.height} pixels; "
-        f"give x from -0.5 to {image.width - 0.5} and y from -0.5 to {image.height - 0.5}."
+        f"use x from -0.5 to {image.width - 0.5} and y from -0.5 to {image.height - 0.5}."
     )

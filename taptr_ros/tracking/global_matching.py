@@ -37,8 +37,6 @@ class Matches:
     """[N] cosine similarity of the contexts there, -1..1."""
     margin: Floats
     """[N] score minus that of the next best peak elsewhere; the score plus 1 if there is no other peak."""
-    present: Floats
-    """[N] cosine similarity of the contexts where the points are seen; -1 for those that are not seen."""
 
 
 def candidate_places(side: int) -> Floats:
@@ -47,9 +45,7 @@ def candidate_places(side: int) -> Floats:
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
-def match_globally(
-    query_context: Floats, context_at: ContextAt, side: int, present: Floats, least: float, tuning: Tuning
-) -> Matches:
+def match_globally(query_context: Floats, context_at: ContextAt, side: int, least: float, tuning: Tuning) -> Matches:
     """Match query contexts [N,3,3,D] against those of a frame.
 
     The similarity of two patches is the cosine over all nine cells, after subtracting the frame's mean feature: what
@@ -60,7 +56,6 @@ def match_globally(
         query_context: what to look for.
         context_at: the frame.
         side: candidate places per image side.
-        present: [N,2] unit coordinates where the points are seen, which are only compared; NaN for those not seen.
         least: similarity below which the caller takes no match, so that those far below need not be exact.
         tuning: the model's.
     """
@@ -98,12 +93,7 @@ def match_globally(
         np.where(apart, score, -1.0).max(axis=1),
         np.where(elsewhere, peaks, -1.0).max(axis=1),
     )
-    here = np.full(count, -1.0, np.float32)
-    seen = np.flatnonzero(~np.isnan(present[:, 0]))
-    if len(seen):
-        contexts = _flat(context_at(present[seen]))[:, np.newaxis]
-        here[seen] = _similarity(queries[seen, np.newaxis], contexts, common, tuning.match_contrast)[:, 0, 0]
-    return Matches(xy[row, best], score[row, best], score[row, best] - next_best, here)
+    return Matches(xy[row, best], score[row, best], score[row, best] - next_best)
 
 
 def _flat(contexts: Floats) -> Floats:

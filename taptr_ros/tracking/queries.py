@@ -55,5 +55,5 @@ def chosen_ids(ids: ArrayLike | None, count: int) -> list[int]:
     """
     chosen = [0] * count if ids is None else as_ids(ids).tolist()
     if len(chosen) != count:
-        raise InvalidPointsError(f"{count} points came with {len(chosen)} ids; give one id per point, or none.")
+        raise InvalidPointsError(f"{count} points came with {len(chosen)} ids; pass one id per point, or none.")
     return chosen

@@ -1,4 +1,4 @@
-"""The search for tracks that are unseen or in doubt: proposals of global matching, settled by what the decoder sees."""
+"""The search for tracks that are not seen: proposals of global matching, settled by what the decoder sees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taptr_ros.runtime.backend import Array, Backend, Features, TrackArrays
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.global_matching import match_globally
 from taptr_ros.tracking.history import Frame
-from taptr_ros.tracking.slot_table import RECORD, Rows, SlotTable, seen_probability
+from taptr_ros.tracking.slot_table import RECORD, Rows, SlotTable
 
 Ids = NDArray[np.uint64]
 
@@ -36,7 +36,7 @@ class Search:
         self._margin = self._tuning.match_margin if config.match_margin < 0 else config.match_margin
 
     def propose(self, frame: Frame) -> Ids:
-        """Search for all tracks after a scene cut, and now and then for those unseen or in doubt; move those found.
+        """Search for all tracks after a scene cut, and now and then for those unseen; move those found.
 
         Return the ids of all tracks that are not where they were: those moved now, and those that the last `settle`
         put back.
@@ -74,22 +74,17 @@ class Search:
         if not frame.scene_cut:
             # All together: most of a search goes into the frame, not into the tracks.
             due = interval > 0 and frame.number % interval == 0
-            doubted = live["visible"] & (seen_probability(live) < self._tuning.doubted_visibility)
-            sought &= ((live["frames_since_seen"] >= interval) | doubted) & due
+            sought &= (live["frames_since_seen"] >= interval) & due
         return np.flatnonzero(sought & (self._backend.info.content_dim > 0))
 
     def _match(self, features: Features, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
         """Search the frame for the contexts of `rows`; return those found and their unit coordinates."""
-        live, to_numpy = self._table.live, self._arrays.factory.to_numpy
+        to_numpy = self._arrays.factory.to_numpy
 
         def context_at(xy: NDArray[np.float32]) -> NDArray[np.float32]:
             return to_numpy(self._backend.init_queries(features, xy).context)
 
         contexts = to_numpy(self._arrays.context[rows])
-        seen = live["visible"][rows] & ~live["frozen"][rows]
-        present = np.where(seen[:, np.newaxis], live["xy"][rows], np.float32(np.nan))
-        matches = match_globally(contexts, context_at, self._config.match_grid, present, self._gate, self._tuning)
+        matches = match_globally(contexts, context_at, self._config.match_grid, self._gate, self._tuning)
         sure = (matches.score >= self._gate) & (matches.margin >= self._margin)
-        # A track that is seen is where it looks right: only what looks much more so moves it.
-        sure &= matches.score >= matches.present + 2.0 * self._margin
         return rows[sure], matches.xy[sure]

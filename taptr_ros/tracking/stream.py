@@ -150,16 +150,16 @@ class TrackStream:
         """Return why an image with this stamp is left out, None if it is not."""
         if stamp == newest:
             return (
-                f"The image's stamp {stamp} ns is that of the image before; publish every image once, with the time at "
-                "which it was taken."
+                f"The image's stamp {stamp} ns is the same as the previous image's; publish every image once, with "
+                "the time at which it was taken."
             )
         if stamp == 0:
             return "The image has no stamp (0); publish every image with the time at which it was taken."
         late = newest - stamp
         if 0 < late <= self._tracker.config.late_tolerance * NANOSECONDS:
             return (
-                f"The image is {late / NANOSECONDS:.6f} s older than the one before; publish images in order, or lower "
-                "`late_tolerance` if this is a new stream."
+                f"The image is {late / NANOSECONDS:.6f} s older than the previous one; publish images in order, or "
+                "lower `late_tolerance` if this is a new stream."
             )
         return None
 

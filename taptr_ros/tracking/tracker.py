@@ -300,7 +300,7 @@ class PointTracker:
         if last is not None and stamp <= last.stamp:
             raise InvalidStampError(
                 f"The stamp {stamp} ns is not later than the last one, {last.stamp} ns; "
-                "give images in order or reset the tracker to begin a new stream."
+                "pass images in order, or reset the tracker to begin a new stream."
             )
         return stamp
 
@@ -319,7 +319,7 @@ class PointTracker:
 
     def _stamp_error(self, stamp: int) -> InvalidStampError:
         return InvalidStampError(
-            f"No image near the query stamp {stamp} ns is in the frame history ({self._history.span}); give newer "
+            f"No image near the query stamp {stamp} ns is in the frame history ({self._history.span}); use newer "
             "points or raise `history_seconds`, `history_frames` or `stamp_tolerance`."
         )
 
@@ -393,7 +393,7 @@ def _new_tracks(queries: list[Query], frame: Frame) -> NewTracks:
 
 
 def _given_twice(id_: int) -> DuplicateIdError:
-    return DuplicateIdError(f"Id {id_} is given twice in one call; give every id once.")
+    return DuplicateIdError(f"Id {id_} is given twice in one call; use every id once.")
 
 
 def _far_ahead(stamp: int, newest: int) -> InvalidStampError | None:
@@ -402,6 +402,6 @@ def _far_ahead(stamp: int, newest: int) -> InvalidStampError | None:
     if seconds <= LONGEST_WAIT:
         return None
     return InvalidStampError(
-        f"The query stamp {stamp} ns is {seconds:.1f} s later than the newest image; give the stamp of the image in "
+        f"The query stamp {stamp} ns is {seconds:.1f} s later than the newest image; use the stamp of the image in "
         "which the points were chosen, or 0."
     )

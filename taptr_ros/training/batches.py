@@ -188,7 +188,7 @@ def draw_shot(source: ClipSource, stage: StageConfig, rng: np.random.Generator) 
             return Shot(view, frames if isinstance(frames, Path) else np.ascontiguousarray(frames[view.frames]))
     raise DatasetError(
         f"{MOST_TRIES} clips in a row have fewer than {stage.frames} frames, or too few points that can be followed "
-        "through them; give longer clips with more texture."
+        "through them; use longer clips with more texture."
     )
 
 

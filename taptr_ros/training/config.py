@@ -160,19 +160,19 @@ class TrainingConfig:
                         above_zero = isinstance(part, StageConfig) or field.name in positive
                         zero_allowed = field.name == "lead" or not above_zero
                         if not number >= 0 or (number == 0 and not zero_allowed):
-                            raise InvalidConfigError(f"{field.name} is {value!r}; give a number above 0.")
+                            raise InvalidConfigError(f"{field.name} is {value!r}; use a number above 0.")
         if not self.stages:
-            raise InvalidConfigError("stages is empty; give at least one.")
+            raise InvalidConfigError("stages is empty; name at least one.")
         for stage in self.stages:
             finite = all(map(math.isfinite, stage.rate))
             if stage.frames < stage.lead + 2 or stage.size % LEVEL_STRIDES[-1] or not finite:
                 raise InvalidConfigError(
                     f"A stage has {stage.frames} frames, {stage.lead} of them lead, of {stage.size} pixels at rates "
-                    f"{stage.rate}; give at least two frames more than lead, a size that is a multiple of "
+                    f"{stage.rate}; use at least two frames more than lead, a size that is a multiple of "
                     f"{LEVEL_STRIDES[-1]}, and finite rates."
                 )
         if not self.data.scenes:
-            raise InvalidConfigError("scenes is empty; give at least one kind.")
+            raise InvalidConfigError("scenes is empty; name at least one kind.")
 
     @property
     def steps(self) -> int:
@@ -223,7 +223,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     """Turn plain YAML values into `kind`: a dataclass, a tuple, an optional or a plain type."""
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise InvalidConfigError(f"{where} is {value!r}; give names and values.")
+            raise InvalidConfigError(f"{where} is {value!r}; use names and values.")
         hints = typing.get_type_hints(kind)
         known = [field.name for field in dataclasses.fields(kind)]
         if unknown := sorted(set(value) - set(known), key=str):
@@ -238,7 +238,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list) or (arguments[-1] is not ... and len(value) != len(arguments)):
             raise InvalidConfigError(
-                f"{where} is {value!r}; give a list{'' if ... in arguments else ' of its numbers'}."
+                f"{where} is {value!r}; use a list{'' if ... in arguments else ' of its numbers'}."
             )
         return tuple(_parse(arguments[0], item, where) for item in value)
     if origin is typing.Literal:
@@ -249,11 +249,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         value = value if with_number is None else with_number
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
-        raise InvalidConfigError(f"{where} is {value!r}; give a value of type {kind.__name__}.")
+        raise InvalidConfigError(f"{where} is {value!r}; use a value of type {kind.__name__}.")
     try:
         return kind(value)
     except OverflowError:
-        raise InvalidConfigError(f"{where} is too large; give a smaller number.") from None
+        raise InvalidConfigError(f"{where} is too large; use a smaller number.") from None
 
 
 def _number(text: str) -> float | None:

@@ -56,13 +56,13 @@ class SceneConfig:
             raise InvalidConfigError(f"kind is {self.kind!r}; choose one of {', '.join(get_args(Kind))}.")
         for name, lowest in (("height", 32), ("width", 32), ("frames", 1), ("points", 1)):
             if getattr(self, name) < lowest:
-                raise InvalidConfigError(f"{name} is {getattr(self, name)!r}; give {lowest} or more.")
+                raise InvalidConfigError(f"{name} is {getattr(self, name)!r}; use {lowest} or more.")
         for name in SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InvalidConfigError(f"{name} is {getattr(self, name)!r}; give a share from 0 to 1.")
+                raise InvalidConfigError(f"{name} is {getattr(self, name)!r}; use a share from 0 to 1.")
         if not (math.isfinite(self.fastest) and 0.0 < self.slowest <= self.fastest):
             raise InvalidConfigError(
-                f"slowest and fastest are {self.slowest!r} and {self.fastest!r}; give speeds above 0, slowest first."
+                f"slowest and fastest are {self.slowest!r} and {self.fastest!r}; use speeds above 0, slowest first."
             )
 
     @property

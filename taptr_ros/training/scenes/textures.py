@@ -94,7 +94,7 @@ def _photo_files(folder: str) -> tuple[Path, ...]:
     """Return the photos of a folder in the order of their names. Raises `SourceError` if there are none."""
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in _SUFFIXES)
     if not found:
-        raise SourceError(f"{folder} holds no photos; give a folder with {', '.join(_SUFFIXES)} files.")
+        raise SourceError(f"{folder} holds no photos; pass a folder with {', '.join(_SUFFIXES)} files.")
     return tuple(found)
 
 

@@ -1,0 +1,90 @@
+"""Self-training: what a teacher vouches for is true, and clips of it are learnt from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch")
+
+from taptr_ros.cli import main
+from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
+from taptr_ros.training.clip_files import load_clip, load_tracks, pool_files
+from taptr_ros.training.scenes import SceneConfig, generate
+from taptr_ros.training.teaching import FEWEST, SHORTEST, WINDOW, pieces, taught, textured_points
+
+SCENES = SceneConfig(kind="spatial", frames=SHORTEST, fastest=4.0, motion_blur_share=0.0)
+
+
+def write_video(path: Path, frames: np.ndarray) -> None:
+    height, width = frames.shape[1:3]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30.0, (width, height))
+    for frame in frames:
+        writer.write(frame[..., ::-1])
+    writer.release()
+
+
+def test_recordings_are_cut_into_pieces_and_reduced() -> None:
+    frames = [np.full((300, 768, 3), number, np.uint8) for number in range(2 * WINDOW + SHORTEST - 1)]
+    cut = list(pieces(frames))
+    assert [piece.shape for piece in cut] == [(WINDOW, 150, 384, 3)] * 2
+    assert [int(piece[0, 0, 0, 0]) for piece in cut] == [0, WINDOW]
+    assert len(list(pieces(frames[:SHORTEST]))) == 1
+
+
+def test_points_are_on_texture_and_elsewhere() -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[20:40, 30:50] = np.random.default_rng(0).integers(0, 256, (20, 20, 3))
+    points = textured_points(image, np.random.default_rng(0))
+    on_texture = ((points > [28, 18]) & (points < [52, 42])).all(axis=1)
+    assert 8 < on_texture.sum() < len(points)
+    assert ((points >= 0) & (points <= [95, 63])).all()
+
+
+def test_what_the_teacher_vouches_for_is_true() -> None:
+    """In a scene whose points are known everywhere: a teacher's points lie on surfaces that moved as it says."""
+    teacher = load_backend(TAPTR_SMALL, threads=2)
+    scene = generate(SCENES, 3)
+    clip = taught(teacher, scene.frames, seed=0)
+    assert clip is not None
+    assert len(clip.xy) >= FEWEST
+    assert clip.visible[:, 0].all()
+    assert (clip.visible <= clip.known).all()
+    assert np.isnan(clip.xy[~clip.visible]).all()
+    errors = []
+    for points, visible in zip(clip.xy, clip.visible, strict=True):
+        near = np.linalg.norm(scene.xy[:, 0] - points[0], axis=1)
+        true = int(np.argmin(near))
+        # The true point next to it moves alike, if it is near enough to lie on the same surface.
+        if near[true] < 3.0 and scene.visible[true, 0]:
+            moved = (points - points[0]) - (scene.xy[true] - scene.xy[true, 0])
+            errors.extend(np.linalg.norm(moved, axis=1)[visible & scene.visible[true]])
+    assert len(errors) > 50
+    assert np.median(errors) < 1.0
+
+
+def test_a_picture_without_texture_teaches_nothing() -> None:
+    teacher = load_backend("lucas_kanade")
+    noise = np.random.default_rng(0).integers(0, 256, (SHORTEST, 64, 64, 3), np.uint8)
+    assert taught(teacher, noise, seed=0) is None
+
+
+def test_the_command_leaves_out_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = generate(dataclasses.replace(SCENES, height=128, width=160), 1)
+    write_video(tmp_path / "good.mp4", scene.frames)
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    sources = [str(tmp_path / "bad.mp4"), str(tmp_path / "good.mp4")]
+    assert main(["teach", *sources, "--model", "lucas_kanade", "--out", str(tmp_path / "clips")]) == 0
+    out = capsys.readouterr().out
+    assert "bad.mp4" in out
+    assert "1 of 1 pieces" in out
+    (path,) = pool_files(tmp_path / "clips")
+    clip = load_clip(path)
+    tracks, contrasts = load_tracks(path)
+    assert tracks.size == (128, 160)
+    assert contrasts.shape == clip.visible.shape
+    np.testing.assert_array_equal(tracks.known, clip.known)
