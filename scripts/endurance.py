@@ -59,7 +59,14 @@ def main() -> int:
     elif arguments.part == "short":
         result = short(arguments.seed)
     elif arguments.part == "endurance":
-        result = long_run.long_run(arguments.model, arguments.frames, 60 * arguments.minutes, arguments.interval)
+        result = long_run.long_run(
+            arguments.model,
+            arguments.frames,
+            60 * arguments.minutes,
+            arguments.interval,
+            points=arguments.points,
+            memory_slots=arguments.memory,
+        )
         long_run.plot(result, arguments.out / "endurance.svg")
     else:
         result = fuzz.fuzz(arguments.cases, arguments.seed, arguments.target or [*fuzz.SHARES], arguments.memory)
@@ -106,6 +113,8 @@ def parse_arguments() -> argparse.Namespace:
     part.add_argument("--frames", type=int, default=long_run.HOURS_8)
     part.add_argument("--minutes", type=float, default=240.0)
     part.add_argument("--interval", type=int, default=5000)
+    part.add_argument("--points", type=int, default=24, help="most points at once, 64 or fewer")
+    part.add_argument("--memory", type=int, default=16, help="memory slots per track")
     part = parts.add_parser("limits")
     part.add_argument("--out", type=Path, default=Path("endurance"))
     part.add_argument("--model", default="taptr_small")

@@ -44,9 +44,9 @@ Give = Callable[[Generator], bool]
 class FuzzedNode:
     """A tracker node in this process, and what publishers, clients and operators can send it."""
 
-    def __init__(self, *, compressed: bool = False, model: str = "lucas_kanade") -> None:
+    def __init__(self, *, compressed: bool = False, model: str = "lucas_kanade", memory_slots: int = 16) -> None:
         rclpy.init(args=["--ros-args", "--log-level", "FATAL"])
-        values = {"model": model, "threads": 1, "compressed": compressed, "capacity": 64, "memory_slots": 16}
+        values = {"model": model, "threads": 1, "compressed": compressed, "capacity": 64, "memory_slots": memory_slots}
         self._node = TrackerNode(parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
         self._node.trigger_configure()
         self._node.trigger_activate()

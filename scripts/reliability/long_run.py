@@ -25,18 +25,20 @@ RECONFIGURED = 1000
 """Frames between two changes of a threshold."""
 RESTARTED = 20_000
 """Frames between two rounds of deactivate, clean up, configure, activate."""
-POINTS = 24
-"""Points that are tracked at most."""
-
 MEMORY_TOLERANCE = 16.0
 """MiB by which resident memory may rise after the warm-up."""
 TIME_TOLERANCE = 1.3
 """Factor by which the median processor time per frame may rise after the warm-up; other programs disturb it."""
 
 
-def long_run(model: str, frames: int, seconds: float, interval: int) -> dict[str, Any]:
-    """Track until so many frames, or so many seconds, are over; return a row for every interval, and the judgement."""
-    node = FuzzedNode(model=model)
+def long_run(
+    model: str, frames: int, seconds: float, interval: int, *, points: int = 24, memory_slots: int = 16
+) -> dict[str, Any]:
+    """Track until so many frames, or so many seconds, are over; return a row for every interval, and the judgement.
+
+    At most `points` are tracked at once, 64 or fewer.
+    """
+    node = FuzzedNode(model=model, memory_slots=memory_slots)
     rng = np.random.default_rng(0)
     images = [[scene.view(0.033 * step, seed) for step in range(120)] for seed in range(4)]
     rows: list[dict[str, float]] = []
@@ -57,7 +59,7 @@ def long_run(model: str, frames: int, seconds: float, interval: int) -> dict[str
         before = time.process_time()
         node.track(image)
         durations.append(time.process_time() - before)
-        if len(ids) < POINTS and rng.random() < 0.5:
+        if len(ids) < points and rng.random() < 0.5:
             ids += node.add(scene.points(4)[int(rng.integers(16))] + rng.uniform(-5, 5, 2))
             counts["points"] += 1
         elif ids and rng.random() < 0.3:
