@@ -183,7 +183,8 @@ def _wait(process: subprocess.Popen[bytes], journal: Path) -> bool:
 def run_target(target: str, first: int, cases: int, seed: int, folder: Path) -> None:
     """Give the cases first..cases-1 of a target, in this process, and write the result into the folder."""
     number = list(SHARES).index(target)
-    subject = _subject(target, folder)
+    # A folder of its own: the process before this one may have left files behind.
+    subject = _subject(target, Path(tempfile.mkdtemp(dir=folder)))
     give = subject.targets[target]
     result = TargetResult(target)
     expected = subject.good_stream()

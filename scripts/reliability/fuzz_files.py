@@ -69,7 +69,7 @@ class FuzzedFiles:
         # Not zipped, so that most mutations reach the pickle.
         self._checkpoint = _checkpoint(folder / "good.pth") if target == "checkpoints" else b""
         if target == "checkpoints":
-            convert_checkpoint(folder / "none", folder / "none")  # imports what it needs
+            convert_checkpoint(folder / "good.pth", folder / "none")  # imports what it needs
         self._recipe = RECIPE.read_bytes()
         self._csv = b"x,y,frame,id\n10,20,0,1\n30.5,40,2,7\n-0.5,0,1,3\n"
         self._pickle = pickle.dumps(_dataset(self._images))
