@@ -34,6 +34,10 @@ class InvalidImageError(TaptrError, ValueError):
     """An image that is empty, not uint8, not [H,W,3], or of another size than the stream's."""
 
 
+class InvalidMessageError(TaptrError, ValueError):
+    """Bytes that are no message of the type that their topic has."""
+
+
 class InvalidStampError(TaptrError, ValueError):
     """A stamp that repeats or goes back, or a query stamp that is not in the frame history."""
 

@@ -58,7 +58,14 @@ def check_settings(config: object) -> None:
 def _problem(entry: Setting, value: Any) -> str | None:
     """Return what to use instead of a value that cannot be."""
     if entry.choices:
-        return None if value in entry.choices else f"choose one of {', '.join(entry.choices)}"
+        is_choice = isinstance(value, str) and value in entry.choices
+        return None if is_choice else f"choose one of {', '.join(entry.choices)}"
+    if isinstance(entry.default, tuple):
+        part = dataclasses.replace(entry, default=entry.default[0])
+        if isinstance(value, tuple) and len(value) == len(entry.default) and not any(_problem(part, x) for x in value):
+            return None
+        limits = f" from {entry.limits[0]:g} to {entry.limits[1]:g}" if entry.limits else ""
+        return f"use {len(entry.default)} numbers{limits}, each as {entry.default[0]}"
     # A whole number serves as a decimal one; True and False are numbers to Python, not here.
     kinds = (int, float) if isinstance(entry.default, float) else type(entry.default)
     if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(entry.default, bool):

@@ -144,24 +144,24 @@ class Client:
         """Call a service of the tracker and return the response."""
         if name not in self._services:
             self._services[name] = self.node.create_client(kind, name)
-            self._reach(name)
-        response = self._response(name, request, TIMEOUT)
+            self.reach(self._services[name])
+        response = self._response(self._services[name], request, TIMEOUT)
         assert response is not None, f"{name} does not answer"
         return response
 
-    def _reach(self, name: str) -> None:
+    def reach(self, service: Any) -> None:
         """Repeat an empty request, which changes nothing, until one is answered.
 
         A response is lost while the server does not know the client yet.
         """
-        wait_until(self._services[name].service_is_ready)
+        wait_until(service.service_is_ready)
         for _ in until_timeout():
-            if self._response(name, self._services[name].srv_type.Request(), 2.0) is not None:
+            if self._response(service, service.srv_type.Request(), 2.0) is not None:
                 break
 
-    def _response(self, name: str, request: Any, seconds: float) -> Any | None:
+    def _response(self, service: Any, request: Any, seconds: float) -> Any | None:
         done = threading.Event()
-        future = self._services[name].call_async(request)
+        future = service.call_async(request)
         future.add_done_callback(lambda _: done.set())
         return future.result() if done.wait(seconds) else None
 
@@ -178,7 +178,7 @@ class Client:
         self.tracks.next(lambda message: nanoseconds(message) == 10**15)
         for name in self._services:
             if name != "tracker/change_state":
-                self._reach(name)
+                self.reach(self._services[name])
         self.reset()
 
     def send(self, image: Any, nanosecond_stamp: int) -> None:
@@ -189,6 +189,11 @@ class Client:
         else:
             message = rgb_image(image, header(nanosecond_stamp))
         self.publish_image(message)
+
+    def publish_bytes(self, data: bytes) -> None:
+        """Publish a serialized message, or what is none, on every topic that the tracker reads."""
+        for publisher in (self._images, self._queries, self._removals, self._clicks):
+            publisher.publish(data)
 
     def publish_image(self, message: Any) -> None:
         self._images.publish(message)

@@ -264,6 +264,21 @@ TRACKS = Tracks(
 )
 
 
+def test_what_is_flushed_can_be_read_before_the_bag_is_complete(tmp_path: Path) -> None:
+    writer = BagWriter(tmp_path / "bag")
+    writer.add_topic("/tracks", "std_msgs/msg/String")
+    for stamp in range(1, 4):
+        writer.write("/tracks", RecordedMessage(stamp, b"\0\1\0\0" + bytes([stamp])))
+        writer.flush()
+        writer.flush()
+    messages = BagReader(tmp_path / "bag").messages("/tracks")
+    assert [next(messages) for _ in range(3)] == [
+        RecordedMessage(stamp, b"\0\1\0\0" + bytes([stamp])) for stamp in range(1, 4)
+    ]
+    writer.close()
+    assert len([*BagReader(tmp_path / "bag").messages("/tracks")]) == 3
+
+
 def test_written_tracks_can_be_read_by_rosbags_alone(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "out") as writer:
         writer.add_topic("/tracks", TRACKED_POINTS)

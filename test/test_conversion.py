@@ -152,3 +152,17 @@ def test_checkpoint_with_released_names_converts(tmp_path: Path, name: str, mode
     config, weights = load_model(tmp_path / "model.safetensors")
     assert config.name == report.config.name == model
     assert sum(array.size for array in weights.values()) == report.parameters > 200_000
+
+
+@pytest.mark.parametrize("content", [None, [], "x", 3, torch.zeros(2)])
+def test_a_checkpoint_without_named_tensors_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save({"ema_model": content}, tmp_path / "odd.pth")
+    with pytest.raises(ModelFileError, match="has no entry `ema_model`"):
+        convert(tmp_path / "odd.pth", tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (0, 32), (4, 32, 2)])
+def test_tensors_of_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    tensors = {**official_tensors(), "transformer.level_embed": torch.zeros(shape)}
+    with pytest.raises(ModelFileError, match="do not describe a TAPTRv3 model"):
+        convert(write_checkpoint(tmp_path / "odd.pth", tensors), tmp_path / "out.safetensors")

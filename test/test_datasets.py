@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,14 @@ def test_a_pickle_cannot_reach_attributes_of_what_is_allowed(tmp_path: Path) -> 
         list(load_dataset(path))
 
 
+@pytest.mark.parametrize("number", [2**31 - 1, 2**31 - 2**20, 1000])
+def test_a_pickle_cannot_take_memory_by_the_numbers_of_its_objects(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "davis.pkl"
+    path.write_bytes(b"\x80\x04]r" + number.to_bytes(4, "little") + b".")
+    with pytest.raises(DatasetError, match=f"it numbers an object {number}, after"):
+        list(load_dataset(path))
+
+
 def test_a_pickle_cannot_use_another_codec(tmp_path: Path) -> None:
     path = tmp_path / "davis.pkl"
     path.write_bytes(b"c_codecs\nencode\n(Vabc\nVrot13\ntR.")
@@ -274,6 +283,15 @@ def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, kept: float) -> 
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_member_of_an_npz_file_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("jpeg", "jpeg_offsets", "size_hw", "points", "occluded", "valid"):
+            archive.writestr(name, b"no array")
+    with pytest.raises(DatasetError, match=r"odd\.npz: jpeg is no array"):
+        list(load_dataset(path))
+
+
 def test_random_damage_never_raises_anything_else(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     sources = {".npz": tmp_path / "source.npz", ".pkl": tmp_path / "source.pkl"}

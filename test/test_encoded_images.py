@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import cv2
@@ -85,6 +86,16 @@ def test_opencv_refuses_what_other_headers_claim_where_the_package_was_imported_
     )
     ended = subprocess.run([sys.executable, "-c", program], input=bytes(bitmap), capture_output=True, check=False)
     assert b"InvalidImageError: it claims to have more than" in ended.stderr
+
+
+@pytest.mark.parametrize("claimed", [2**32 - 1, 2**31 - 1, 1_000_000])
+def test_a_part_of_a_png_that_claims_to_be_longer_than_the_file_takes_no_memory(claimed: int) -> None:
+    data = bytearray(encoded(".png").tobytes())
+    data[33:37] = struct.pack(">I", claimed)
+    started = time.process_time()
+    with pytest.raises(InvalidImageError, match=rf"it \({len(data)} bytes\) is cut off or damaged"):
+        decode_image(np.frombuffer(bytes(data), np.uint8), "it")
+    assert time.process_time() - started < 0.5
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", encoded(".png").tobytes()[:60], encoded(".jpg").tobytes()[:30]])

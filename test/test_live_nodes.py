@@ -197,6 +197,21 @@ def test_the_recorder_takes_images_as_they_are_offered(
     assert (topic.kind, topic.count) == (f"sensor_msgs/msg/{kind.__name__}", 5)
 
 
+def test_a_killed_recorder_has_written_all_but_the_last_moment(node: Node, start: Start, tmp_path: Path) -> None:
+    process = start("recorder", directory=str(tmp_path / "bag"))
+    publisher = node.create_publisher(TrackedPoints, "tracks", 10)
+    wait_until(lambda: publisher.get_subscription_count() == 1)
+    for second in range(5):
+        publisher.publish(tracks_message(second))
+    time.sleep(2.0)
+    process.kill()
+    process.wait()
+    reader = BagReader(tmp_path / "bag")
+    (topic,) = reader.topics
+    messages = reader.messages(topic)
+    assert [next(messages).data[4] for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
 def test_the_recorder_hears_a_best_effort_publisher_that_comes_after_a_reliable_one(
     node: Node, start: Start, tmp_path: Path
 ) -> None:

@@ -193,7 +193,7 @@ def test_a_compressed_image_that_announces_too_much_is_refused() -> None:
             compressed_image_to_rgb(CompressedImage("png", data))
     # OpenCV raises for some of what it cannot decode.
     with pytest.raises(InvalidImageError, match="cannot be decoded"):
-        compressed_image_to_rgb(CompressedImage("png", png(0, 7)))
+        compressed_image_to_rgb(CompressedImage("png", png(0, 7) + bytes(4)))
 
 
 BRIDGES = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from taptr_ros.model.files import load_model, save_model
 from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
 from taptr_ros.runtime.exported import GRAPHS, MANIFEST, graph_path, read_manifest, write_manifest
-from taptr_ros.runtime.loading import load_backend
+from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
+from taptr_ros.runtime.loading import WEIGHTS as SHIPPED
 
 CONFIG = ModelConfig(name="example", hidden_dim=64, height=64, width=96)
 WEIGHTS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.ones(4, np.float32)}
@@ -94,7 +97,13 @@ def test_impossible_configs_are_refused(change: dict[str, Any], words: str) -> N
         ModelConfig(**change)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"hidden_dims": 3}', '{"hidden_dim": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", '{"hidden_dims": 3}', '{"hidden_dim": "x"}', '{"architecture": []}', '{"backbone": []}'),
+        *('{"tuning": 3}', '{"tuning": null}', "[" * 100_000, '{"height": 65536, "width": 65536}'),
+    ],
+)
 def test_unreadable_config_texts_are_refused(text: str) -> None:
     with pytest.raises(InvalidConfigError):
         config_from_json(text)
@@ -137,6 +146,39 @@ def test_manifest_round_trip_and_damage(exported: Path) -> None:
 def test_unloadable_graph_is_named(exported: Path) -> None:
     with pytest.raises(ModelFileError, match="cannot load"):
         load_backend(str(exported))
+
+
+def test_memory_is_not_taken_for_a_config_that_does_not_fit_the_weights(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the network is written in PyTorch")
+    path = tmp_path / "huge.safetensors"
+    save_model(path, SmallConfig(hidden_dim=65536, feedforward_dim=65536), WEIGHTS)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelFileError, match="config does not match its weights"):
+        load_backend(str(path))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+@pytest.fixture
+def shipped_copy(tmp_path: Path) -> Path:
+    pytest.importorskip("onnxruntime")
+    return Path(shutil.copytree(SHIPPED / TAPTR_SMALL, tmp_path / "model"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"height": 256}, {"width": 256}, {"hidden_dim": 64}, {"level_channels": (32, 64, 32)}]
+)
+def test_graphs_must_fit_the_manifest(change: dict[str, Any], shipped_copy: Path) -> None:
+    write_manifest(shipped_copy, dataclasses.replace(read_manifest(shipped_copy).config, **change))
+    with pytest.raises(ModelFileError, match=rf"does not fit {MANIFEST} \(.*; export the model again"):
+        load_backend(str(shipped_copy), threads=1)
+
+
+def test_graphs_must_not_be_exchanged(shipped_copy: Path) -> None:
+    config = read_manifest(shipped_copy).config
+    shutil.copyfile(graph_path(shipped_copy, "init_queries"), graph_path(shipped_copy, "encode"))
+    write_manifest(shipped_copy, config)
+    with pytest.raises(ModelFileError, match="it maps tokens, xy to content, context, state"):
+        load_backend(str(shipped_copy), threads=1)
 
 
 def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -> None:

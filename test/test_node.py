@@ -26,11 +26,13 @@ from ros_graph import (
     new_namespace,
     ros_context,
     until_timeout,
+    wait_until,
 )
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from streams import HEIGHT, WIDTH, stamp, true_position, view
 from taptr_ros.msg import QueryPoints, TrackedPoint
 
+from taptr_ros import srv
 from taptr_ros.cli.live_run import NodeProcesses
 from taptr_ros.messages.ros import CLOUD_POINT, rgb_image
 from taptr_ros.nodes.configs import NodeConfig
@@ -291,6 +293,46 @@ def damaged(number: int, **changes: Any) -> Image:
     for name, value in changes.items():
         setattr(message, name, value)
     return message
+
+
+def test_many_clients_that_ask_at_once_are_all_answered(client: Client) -> None:
+    profile = QoSProfile(depth=1000)  # every client's reader takes the answers to all of them
+    clients: list[Any] = [
+        client.node.create_client(srv.GetTracks, "get_tracks", qos_profile=profile) for _ in range(30)
+    ]
+    wait_until(lambda: all(each.service_is_ready() for each in clients))
+    for each in clients:
+        client.reach(each)
+    answers = [each.call_async(srv.GetTracks.Request()) for each in clients]
+    wait_until(lambda: all(answer.done() for answer in answers))
+    for each in clients:
+        client.node.destroy_client(each)
+
+
+def test_bytes_that_are_no_message_end_nothing(client: Client) -> None:
+    client.frame(0)
+    assert client.add(POINTS[:1]).ids[0]
+    # The last bits of the fourth byte announce padding, which four bytes have no room for.
+    for data in (
+        b"",
+        b"\0",
+        b"\0\1\0\0",
+        b"\0\1\0\1",
+        b"\0\1\0\2",
+        b"\0\1\xff\x7f",
+        b"\0\1\0\3\0\0",
+        b"\0\1\0\0\xff\xff",
+    ):
+        for _ in range(20):
+            client.publish_bytes(data)
+    client.act_until_logged(
+        lambda: client.publish_bytes(b"\0\1\0\3"),
+        "query_points: A message of 4 bytes cannot be read as QueryPoints; publish",
+    )
+    client.act_until_logged(
+        lambda: client.publish_bytes(b"\0\1\0\3"), "image: A message of 4 bytes cannot be read as Image"
+    )
+    assert len(client.frame(1).points) == 1
 
 
 def test_bad_images_are_reported_and_the_stream_goes_on(client: Client, shared: Running) -> None:

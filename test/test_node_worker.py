@@ -9,6 +9,7 @@ import pytest
 from reference_backend import ReferenceBackend
 from streams import HEIGHT, WIDTH, stamp, view
 
+from taptr_ros.nodes import frame_worker
 from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
@@ -50,6 +51,20 @@ def test_frames_that_cannot_wait_give_way_to_newer_ones(waiting, processed):
     assert worker.stop(TIMEOUT)
     assert gate.frames == processed
     assert superseded == 5 - len(processed)
+
+
+def test_frames_that_take_too_much_memory_give_way_to_newer_ones(monkeypatch):
+    monkeypatch.setattr(frame_worker, "MOST_BYTES", 10)
+    gate = Gate()
+    worker = FrameWorker("worker", gate, 100, size=int)
+    worker.put(0)
+    gate.wait_for_frame()
+    assert [worker.put(frame) for frame in (4, 5, 1, 3, 12)] == [0, 0, 0, 1, 3]
+    gate.let_through()
+    gate.wait_for_frame()
+    gate.let_through()
+    assert worker.stop(TIMEOUT)
+    assert gate.frames == [0, 12]
 
 
 def test_a_worker_that_is_stopped_finishes_the_frame_in_work_and_ends():

@@ -62,6 +62,14 @@ def weights_of(network: SmallNetwork) -> dict[str, Any]:
         ({"decoder_layers": 0}, "decoder_layers"),
         ({"temporal_layers": 9}, "temporal_layers"),
         ({"visible_threshold": 1.0}, "visible_threshold"),
+        ({"visible_threshold": None}, "visible_threshold"),
+        ({"context_renewal": float("nan")}, "context_renewal"),
+        ({"level_channels": (8, 8, 10**9)}, "level_channels"),
+        ({"level_channels": (8, 8, [8])}, "level_channels"),
+        ({"hidden_dim": 2**62}, "hidden_dim"),
+        ({"decoder_layers": 1000}, "decoder_layers"),
+        ({"height": 65536, "width": 65536}, "pixels"),
+        ({"name": 3}, "name"),
     ],
 )
 def test_impossible_configs_are_refused(change: dict[str, Any], words: str) -> None:

@@ -52,6 +52,7 @@ def test_the_file_holds_every_field_and_its_default():
         {"gap_seconds": -1.0},
         {"scene_cut_threshold": 300.0},
         {"match_grid": 1},
+        {"match_grid": 65},  # at 256, a search took gigabytes and seconds
         {"match_gate": 2.0},
         {"match_margin": -1.5},
         {"rematch_interval": -1},

@@ -112,6 +112,12 @@ def test_recipes_survive_yaml_and_shipped_ones_are_valid(tmp_path: Path) -> None
         ("stages: [{steps: 0, frames: 2, size: 48, clips: 1, points: 4, rate: [1e-3, 1e-4]}]", "steps is 0"),
         ("stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: fast}]", "rate"),
         ("{stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: [1e-3, 1]}], seed: many}", "seed"),
+        ("seed: 2001-99-99", "not YAML"),
+        ("[" * 5000, "not YAML"),
+        (
+            "{stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: [1" + "0" * 400 + ", 1]}]}",
+            "too large",
+        ),
     ],
 )
 def test_wrong_recipes_are_refused(text: str, words: str, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,13 @@ class ArrayUnpickler(pickle.Unpickler):
     A pickle is a program that may call anything it can name. Here it can name only what numpy arrays are rebuilt from,
     and gets stand-ins for that: numpy's own functions believe whatever a file says of an array's type and can be led
     to read any memory as objects. So no file can run code of its choosing.
+
+    The numbers under which a pickle remembers its objects are checked first: Python takes memory for all numbers below.
     """
+
+    def __init__(self, file: BinaryIO) -> None:
+        _check_memo(file)
+        super().__init__(file)
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Return the stand-in for a global; raises `pickle.UnpicklingError` if it is no part of an array."""
@@ -25,6 +32,15 @@ class ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no part of an array")
         return _STAND_INS[module, name]
+
+
+def _check_memo(file: BinaryIO) -> None:
+    """Raise `pickle.UnpicklingError` for numbers that do not count up, `ValueError` for what is no pickle."""
+    start = file.tell()
+    for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
+            raise pickle.UnpicklingError(f"it numbers an object {argument}, after {count} steps")
+    file.seek(start)
 
 
 class _PickledType:

@@ -148,7 +148,9 @@ def _load_npz(path: Path) -> Sequence:
     """Read the one sequence of an npz file."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("jpeg", "jpeg_offsets", "size_hw", "points", "occluded", "valid")}
+            arrays: dict[str, Any] = {
+                name: file[name] for name in ("jpeg", "jpeg_offsets", "size_hw", "points", "occluded", "valid")
+            }
     except KeyError as error:
         raise DatasetError(f"{path} is no evaluation sequence ({error.args[0]}); pass another file.") from error
     # numpy and zipfile raise whatever the damaged part made them stumble over.
@@ -156,6 +158,10 @@ def _load_npz(path: Path) -> Sequence:
         raise DatasetError(f"{path} is damaged or no npz file of plain arrays ({error}); fetch it again.") from error
 
     with _errors_naming(str(path)):
+        for name, array in arrays.items():
+            # numpy returns the bytes of a member that is no array.
+            if not isinstance(array, np.ndarray):
+                raise DatasetError(f"{name} is no array.")
         if arrays["size_hw"].shape != (2,) or arrays["size_hw"].dtype.kind not in "iu":
             raise DatasetError("size_hw must be two whole numbers.")
         height, width = (int(side) for side in arrays["size_hw"])

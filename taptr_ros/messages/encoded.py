@@ -30,6 +30,8 @@ def decode_image(data: NDArray[np.uint8], name: str, advice: str = "repair or re
         raise InvalidImageError(
             f"{name} claims to have {width}x{height} pixels, more than {MAX_IMAGE_PIXELS}; {advice}."
         )
+    if _is_cut_png(data):
+        raise InvalidImageError(f"{name} ({len(data)} bytes) is cut off or damaged; {advice}.")
     image, reason = _decode(data, cv2.IMREAD_COLOR)
     if image is None or image.dtype != np.uint8:
         raise InvalidImageError(f"{name} {_complaint(data, reason)}; {advice}.")
@@ -48,6 +50,19 @@ def declared_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     if head.startswith(_JPEG):
         return _jpeg_size(data)
     return 0, 0
+
+
+def _is_cut_png(data: NDArray[np.uint8]) -> bool:
+    """Return whether a part of a PNG file claims to be longer than the file: OpenCV would take memory for all of it."""
+    position = len(_PNG)
+    if data[:position].tobytes() != _PNG:
+        return False
+    while position + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8].tobytes())
+        position += 12 + length  # its length, its kind and its checksum come besides
+        if kind == b"IEND":
+            break
+    return position > len(data)
 
 
 def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:

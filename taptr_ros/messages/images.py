@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.errors import InvalidImageError
 from taptr_ros.messages import cv_bridge_images
 from taptr_ros.messages.encoded import decode_image
@@ -128,6 +129,11 @@ def _samples(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
     height, width, step = message.height, message.width, message.step
     if height <= 0 or width <= 0:
         raise InvalidImageError(f"The image's width x height is {width}x{height}; publish images that are not empty.")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise InvalidImageError(
+            f"The image's width x height is {width}x{height}, more than {MAX_IMAGE_PIXELS} pixels; publish smaller "
+            "images."
+        )
     block_width, block_height = layout.block
     if width % block_width or height % block_height:
         raise InvalidImageError(

@@ -31,6 +31,9 @@ ARCHITECTURES: dict[str, type[ModelConfig] | type[SmallConfig]] = {"taptrv3": Mo
 class Network(Protocol):
     """What backends and export use of a network; S numbers of features in all, N points, D channels."""
 
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the parameters and buffers by name."""
+
     def encode(self, image: Tensor) -> Tensor:
         """Map an RGB image [height,width,3], 0..255, to its features, of shape `Config.feature_shape`."""
 
@@ -79,7 +82,7 @@ def config_from_dict(fields: object) -> Config:
         raise InvalidConfigError("The model's config is not a JSON object; export or convert the model again.")
     fields = dict(fields)
     architecture = fields.pop("architecture", next(iter(ARCHITECTURES)))
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise InvalidConfigError(
             f"The model's architecture is {architecture!r}, not one of {', '.join(ARCHITECTURES)}; "
             "another version of taptr_ros made it."
@@ -90,8 +93,10 @@ def config_from_dict(fields: object) -> Config:
     return _from_fields(kind, fields)
 
 
-def _from_fields(kind: type[T], fields: dict[str, Any]) -> T:
+def _from_fields(kind: type[T], fields: Any) -> T:
     """Return the dataclass `kind` with these fields; raises `InvalidConfigError` for those that it does not have."""
+    if not isinstance(fields, dict):
+        raise InvalidConfigError(f"The model's {kind.__name__} is {fields!r:.80}; use its entries by name.")
     known = {field.name for field in dataclasses.fields(cast(Any, kind))}
     if unknown := sorted(set(fields) - known):
         raise InvalidConfigError(
@@ -109,7 +114,7 @@ def config_from_json(text: str) -> Config:
     """Parse what `config_to_json` wrote; raises `InvalidConfigError` on anything else."""
     try:
         fields = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidConfigError(
             f"The model's config is not valid JSON ({error}); export or convert it again."
         ) from error

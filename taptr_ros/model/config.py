@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.model.limits import MOST, MOST_LAYERS, check_input_size
 from taptr_ros.model.tuning import Tuning
 from taptr_ros.settings import check_settings, setting
 
@@ -16,10 +17,6 @@ STAGE_BLOCKS: dict[str, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 2), 
 
 STAGE_EXPANSION: dict[str, int] = {"resnet18": 1, "resnet50": 4}
 """Output channels of a residual block divided by its width."""
-
-
-MOST = 65536
-"""Most of anything that is counted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +60,12 @@ class ModelConfig:
     encoder_layers: int = setting(
         2,
         "Layers of multi-scale deformable self-attention over the image tokens.",
-        limits=(1, MOST),
+        limits=(1, MOST_LAYERS),
     )
     decoder_layers: int = setting(
         4,
         "Layers of VLTA, CCA with APU, self-attention and feed-forward that refine a point in one frame.",
-        limits=(1, MOST),
+        limits=(1, MOST_LAYERS),
     )
     feedforward_dim: int = setting(
         2048,
@@ -136,6 +133,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_input_size(self.height, self.width)
         if self.hidden_dim % self.heads or self.hidden_dim % 4:
             raise InvalidConfigError(
                 f"hidden_dim {self.hidden_dim} must be a multiple of heads ({self.heads}) and of 4; change one of them."

@@ -77,9 +77,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # what is no pickle at all can raise anything while it is read as one
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFileError(f"{path} is not a readable checkpoint ({reason}); download it again.") from error
-    if not isinstance(content, dict) or "ema_model" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("ema_model"), dict):
         raise ModelFileError(f"{path} has no entry `ema_model`; official TAPTRv3 checkpoints do.")
-    tensors = {name.replace("module.", ""): tensor for name, tensor in content["ema_model"].items()}
+    tensors = {str(name).replace("module.", ""): tensor for name, tensor in content["ema_model"].items()}
     if wrong := sorted(name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)):
         raise ModelFileError(f"{path}: {_listed(wrong)} in `ema_model` should be tensors but are not.")
     return tensors
@@ -96,10 +96,10 @@ def infer_config(official: Mapping[str, Tensor]) -> ModelConfig:
     def count(pattern: str) -> int:
         return len({match[1] for name in official if (match := re.match(pattern, name))})
 
-    levels, dim = shape("transformer.level_embed")
     backbone = "resnet50" if any(".bn3." in name for name in official) else "resnet18"
     height, width = RELEASED_SIZES[backbone]
     try:
+        levels, dim = shape("transformer.level_embed")
         return ModelConfig.released(
             name="taptrv3_r50" if backbone == "resnet50" else "taptrv3_r18",
             backbone=backbone,
@@ -115,7 +115,7 @@ def infer_config(official: Mapping[str, Tensor]) -> ModelConfig:
             height=height,
             width=width,
         )
-    except InvalidConfigError as error:
+    except (InvalidConfigError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ModelFileError(f"The checkpoint's tensors do not describe a TAPTRv3 model: {error}") from error
 
 

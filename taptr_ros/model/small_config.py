@@ -6,7 +6,9 @@ import dataclasses
 from typing import ClassVar
 
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.model.limits import MOST, MOST_LAYERS, check_input_size
 from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
+from taptr_ros.settings import check_settings, setting
 
 LEVEL_STRIDES = (2, 8, 16)
 """Input pixels per pixel of each feature level, finest first."""
@@ -22,41 +24,83 @@ class SmallConfig:
     Raises `InvalidConfigError` if a value is out of range or two contradict each other.
     """
 
-    name: str = "taptr_small"
-    """Name under which the model reports itself."""
-    level_channels: tuple[int, int, int] = (32, 64, 64)
-    """Channels of the feature levels, strides 2, 8 and 16."""
-    fine_channels: int = 24
-    """Channels that lead to the finest level."""
-    hidden_dim: int = 128
-    """Channels D of content features and memory slots."""
-    heads: int = 4
-    """Attention heads of VLTA; each has hidden_dim / heads channels."""
-    decoder_layers: int = 3
-    """Layers that refine a point in one frame."""
-    temporal_layers: int = 1
-    """Decoder layers, counted from the first, that attend to the memory: each reads all of it, which is what most of
-    the time goes into when the memory is long."""
-    feedforward_dim: int = 256
-    """Hidden width of the feed-forward blocks."""
-    grid_radius: int = 2
-    """CCA samples a grid of (2 * grid_radius + 1) squared places round the point, 1 level pixel apart."""
-    similarity_channels: int = 16
-    """Channels that the 81 similarities of a sampling place are embedded in."""
-    similarity_summary: int = 8
-    """Channels per sampling place that go into the content feature."""
-    context_renewal: float = 0.2
-    """How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how a
-    point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper."""
-    height: int = 384
-    """Input height in pixels; images are stretched to it."""
-    width: int = 384
-    """Input width in pixels; images are stretched to it."""
-    visible_threshold: float = 0.35
-    """Probability of being visible and close above which a point counts as visible.
-
-    Reporting a point raises the Jaccard J exactly if that probability is above J / (1 + J).
-    """
+    name: str = setting(
+        "taptr_small",
+        "Name under which the model reports itself.",
+    )
+    level_channels: tuple[int, int, int] = setting(
+        (32, 64, 64),
+        "Channels of the feature levels, strides 2, 8 and 16.",
+        limits=(1, MOST),
+    )
+    fine_channels: int = setting(
+        24,
+        "Channels that lead to the finest level.",
+        limits=(1, MOST),
+    )
+    hidden_dim: int = setting(
+        128,
+        "Channels D of content features and memory slots.",
+        limits=(1, MOST),
+    )
+    heads: int = setting(
+        4,
+        "Attention heads of VLTA; each has hidden_dim / heads channels.",
+        limits=(1, MOST),
+    )
+    decoder_layers: int = setting(
+        3,
+        "Layers that refine a point in one frame.",
+        limits=(1, MOST_LAYERS),
+    )
+    temporal_layers: int = setting(
+        1,
+        "Decoder layers, counted from the first, that attend to the memory: each reads all of it, which is what most "
+        "of the time goes into when the memory is long.",
+        limits=(1, MOST_LAYERS),
+    )
+    feedforward_dim: int = setting(
+        256,
+        "Hidden width of the feed-forward blocks.",
+        limits=(1, MOST),
+    )
+    grid_radius: int = setting(
+        2,
+        "CCA samples a grid of (2 * grid_radius + 1) squared places round the point, 1 level pixel apart.",
+        limits=(1, 64),
+    )
+    similarity_channels: int = setting(
+        16,
+        "Channels that the 81 similarities of a sampling place are embedded in.",
+        limits=(1, MOST),
+    )
+    similarity_summary: int = setting(
+        8,
+        "Channels per sampling place that go into the content feature.",
+        limits=(1, MOST),
+    )
+    context_renewal: float = setting(
+        0.2,
+        "How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how "
+        "a point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper.",
+        limits=(0.0, 1.0),
+    )
+    height: int = setting(
+        384,
+        "Input height in pixels; images are stretched to it.",
+        limits=(1, MOST),
+    )
+    width: int = setting(
+        384,
+        "Input width in pixels; images are stretched to it.",
+        limits=(1, MOST),
+    )
+    visible_threshold: float = setting(
+        0.35,
+        "Probability of being visible and close above which a point counts as visible. Reporting a point raises the "
+        "Jaccard J exactly if that probability is above J / (1 + J).",
+        limits=(0.0, 1.0),
+    )
     tuning: Tuning = TAPTR_SMALL_TUNING
     """How the tracker searches with these weights and renews contexts."""
 
@@ -66,16 +110,11 @@ class SmallConfig:
     starting_queries_join_decoder: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                # JSON and YAML have no tuples.
-                object.__setattr__(self, field.name, tuple(value))
-                value = tuple(value)
-            numbers = value if isinstance(value, tuple) else (value,)
-            wrong_length = isinstance(value, tuple) != field.type.startswith("tuple") or len(numbers) not in (1, 3)
-            if "int" in field.type and (wrong_length or not all(_is_positive(number) for number in numbers)):
-                raise InvalidConfigError(f"{field.name} is {value!r}; use positive whole numbers ({field.type}).")
+        if isinstance(self.level_channels, list):
+            # JSON and YAML have no tuples.
+            object.__setattr__(self, "level_channels", tuple(self.level_channels))
+        check_settings(self)
+        check_input_size(self.height, self.width)
         if self.hidden_dim % self.heads or self.hidden_dim % 2:
             raise InvalidConfigError(
                 f"hidden_dim {self.hidden_dim} must be even and a multiple of heads ({self.heads}); change one of them."
@@ -88,7 +127,7 @@ class SmallConfig:
             raise InvalidConfigError(
                 f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
             )
-        if not 0.0 <= self.context_renewal < 1.0:
+        if self.context_renewal == 1.0:
             raise InvalidConfigError(f"context_renewal is {self.context_renewal}; use a share from 0 to below 1.")
         if not 0.0 < self.visible_threshold < 1.0:
             raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
@@ -113,7 +152,3 @@ class SmallConfig:
         """Shape of what `encode` returns: the levels' pixels and their channels, flattened."""
         sizes = zip(self.level_sizes, self.level_channels, strict=True)
         return (sum(height * width * channels for (height, width), channels in sizes),)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

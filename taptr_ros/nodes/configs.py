@@ -57,7 +57,7 @@ class NodeConfig:
     )
     waiting_frames: int = setting(
         100,
-        "Most images that may wait with `every_frame`; when one more arrives, the oldest is skipped.",
+        "Most images that may wait with `every_frame`, 1 GiB at most; when one more arrives, the oldest is skipped.",
         limits=(1, 65536),
     )
     autostart: bool = setting(

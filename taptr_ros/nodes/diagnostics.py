@@ -66,11 +66,11 @@ class StreamStatistics:
             self._processed += 1
             self._tracks = tracks
 
-    def superseded(self) -> None:
-        """Count an image that gave way to a newer one."""
+    def superseded(self, images: int) -> None:
+        """Count images that gave way to newer ones."""
         with self._lock:
-            self._window.superseded += 1
-            self._superseded += 1
+            self._window.superseded += images
+            self._superseded += images
 
     def lost(self, images: int) -> int:
         """Count images that the transport lost; return how many it lost so far."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from rclpy.node import Node
 
+from taptr_ros.errors import InvalidMessageError
+from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
@@ -15,6 +17,9 @@ from taptr_ros.nodes.parameters import declare_parameters, read_config
 from taptr_ros.nodes.process import run
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking.history import NANOSECONDS
+
+LOG_PERIOD = 5.0
+"""Shortest time in seconds between two log lines on messages that cannot be read."""
 
 ANSWER_TIME = NANOSECONDS // 2
 """Nanoseconds, on the clock of the images, within which a tracker answers a request; it is not asked again before."""
@@ -32,9 +37,14 @@ class GridNode(Node):
         self._config = read_config(self, GridConfig, {})
         self._asked: int | None = None
         self._publisher = self.create_publisher(QueryPoints, "query_points", qos.reliable())
-        self.create_subscription(TrackedPoints, "tracks", self._look_at, qos.reliable())
+        self.create_subscription(TrackedPoints, "tracks", self._look_at, qos.reliable(), raw=True)
 
-    def _look_at(self, tracks: TrackedPoints) -> None:
+    def _look_at(self, data: bytes) -> None:
+        try:
+            tracks = deserialized(data, TrackedPoints)
+        except InvalidMessageError as error:
+            self.get_logger().error(f"tracks: {error}", throttle_duration_sec=LOG_PERIOD)
+            return
         states = (TrackedPoint.VISIBLE, TrackedPoint.OCCLUDED)
         located = sum(point.state in states for point in tracks.points)
         stamp = nanoseconds(tracks.header.stamp)

@@ -74,7 +74,15 @@ def run(
     logging.getLogger("taptr_ros").addHandler(handler)
     nodes: list[NodeT] = []
     try:
-        made = make()
+        try:
+            made = make()
+        except rclpy_implementation.RCLError as error:
+            if not rclpy.ok():
+                raise
+            get_logger("taptr_ros").fatal(
+                f"{_sentence(error)}; correct the environment (ROS_..., RMW_IMPLEMENTATION) or the arguments."
+            )
+            return 1
         nodes += [made] if isinstance(made, Node) else made
         if start is not None:
             for node in nodes:
@@ -114,9 +122,12 @@ def _said_in_a_sentence() -> Iterator[None]:
     try:
         yield
     except rclpy_implementation.RCLError as error:
-        # Without the places in ROS's sources.
-        problem = re.sub(r", at /[^ ]*:[0-9]+", "", " ".join(str(error).split())).rstrip(".")
-        sys.exit(f"taptr_ros: {problem}; correct the arguments after --ros-args, or the file that they name.")
+        sys.exit(f"taptr_ros: {_sentence(error)}; correct the arguments after --ros-args, or the file that they name.")
+
+
+def _sentence(error: Exception) -> str:
+    """Return what ROS says of an error, in one line, without the places in its sources."""
+    return re.sub(r", at /[^ ]*:[0-9]+", "", " ".join(str(error).split())).rstrip(".")
 
 
 def _spin(nodes: Sequence[Node]) -> None:

@@ -23,6 +23,14 @@ def reliable(depth: int = 10) -> QoSProfile:
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
+def requests() -> QoSProfile:
+    """Return the profile for services: requests that come together, and their answers, must not push each other out.
+
+    ROS's own keeps 10, and a client whose request or answer is lost waits for ever.
+    """
+    return reliable(1000)
+
+
 def overrides() -> QoSOverridingOptions:
     """Return the policies that parameters `qos_overrides.TOPIC.subscription.POLICY` (or `publisher`) may change."""
     return QoSOverridingOptions(_OVERRIDABLE)

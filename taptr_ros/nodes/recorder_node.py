@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -27,6 +29,9 @@ QUEUED_MESSAGES = 100
 
 LOOKING_PERIOD = 0.1
 """Seconds between two looks at what publishers offer."""
+
+FLUSH_PERIOD = 0.5
+"""Seconds between two writings to the disk: what a recorder that is killed may lose."""
 
 _KINDS: dict[str, type] = {TRACKED_POINTS: TrackedPoints, IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
 """What can be recorded, by the name of the message type."""
@@ -53,6 +58,7 @@ class RecorderNode(Node):
         self._directory = config.directory
         self._topics = ["tracks", *(["image"] if config.images else [])]
         self.create_timer(LOOKING_PERIOD, self._look_at_publishers)
+        self.create_timer(FLUSH_PERIOD, self._flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._look_at_publishers()
         self.get_logger().info(f"Recording into {config.directory}.")
 
@@ -96,8 +102,18 @@ class RecorderNode(Node):
         try:
             self._bag.write(topic, RecordedMessage(info["source_timestamp"], data))
         except OSError as error:
-            self._bag = None  # it could not be completed either; what is in it can be read
-            end_process_with(self, SourceError(_problem(self._directory, error)))
+            self._give_up(error)
+
+    def _flush(self) -> None:
+        try:
+            if self._bag is not None:
+                self._bag.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._bag = None  # it could not be completed either; what is in it can be read
+        end_process_with(self, SourceError(_problem(self._directory, error)))
 
     def destroy_node(self) -> None:
         """Complete the bag and leave the graph."""

@@ -25,6 +25,7 @@ from taptr_ros.errors import InvalidConfigError, TaptrError
 from taptr_ros.messages.cv_bridge_images import cv_bridge
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import point_cloud
+from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.messages.tracks import tracked_points
 from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
@@ -159,7 +160,7 @@ class TrackerNode(LifecycleNode):
         self._reported_publishers = set()
         waiting = self._config.waiting_frames if self._config.every_frame else 1
         self._painter = Painter(self._outputs["tracks/image"].publish, functools.partial(end_process_with, self))
-        self._worker = FrameWorker("tracker", self._process, waiting)
+        self._worker = FrameWorker("tracker", self._process, waiting, len)
         result = super().on_activate(state)
         self._subscribe()
         self._offer_services()
@@ -227,37 +228,52 @@ class TrackerNode(LifecycleNode):
             qos_overriding_options=qos.overrides(),
         )
 
+    @property
+    def _image_kind(self) -> type:
+        kind: type = CompressedImage if self._config.compressed else Image
+        return kind
+
     def _subscribe(self) -> None:
-        kind = CompressedImage if self._config.compressed else Image
         profile = qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.newest_images()
         self._inputs = [
-            self._input(kind, "image", self._on_image, profile, message_lost=self._on_images_lost),
+            self._input(self._image_kind, "image", self._on_image, profile, message_lost=self._on_images_lost),
             self._input(QueryPoints, "query_points", self._on_query_points, qos.reliable()),
             self._input(RemovePoints, "remove_points", self._on_remove_points, qos.reliable()),
             self._input(PointStamped, "clicked_point", self._on_clicked_point, qos.reliable()),
         ]
 
     def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any, **events: Any) -> Any:
+        def read(data: bytes) -> None:
+            try:
+                callback(deserialized(data, kind))
+            except TaptrError as error:
+                self.get_logger().error(f"{topic}: {error}", throttle_duration_sec=LOG_PERIOD)
+
         return self.create_subscription(
             kind,
             topic,
-            callback,
+            # The worker's thread reads images, and only those that it tracks.
+            callback if topic == "image" else read,
             profile,
             event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger(), **events),
             qos_overriding_options=qos.overrides(),
+            raw=True,
         )
 
     def _offer_services(self) -> None:
         self._answers = [
-            self.create_service(AddPoints, "add_points", self._on_add),
-            self.create_service(RemovePointsService, "remove_points", self._on_remove),
-            self.create_service(GetTracks, "get_tracks", self._on_get_tracks),
-            self.create_service(Trigger, "reset", self._on_reset),
+            self.create_service(kind, name, answer, qos_profile=qos.requests())
+            for kind, name, answer in (
+                (AddPoints, "add_points", self._on_add),
+                (RemovePointsService, "remove_points", self._on_remove),
+                (GetTracks, "get_tracks", self._on_get_tracks),
+                (Trigger, "reset", self._on_reset),
+            )
         ]
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        if self._worker is not None and self._worker.put(message):
-            self._statistics.superseded()
+    def _on_image(self, data: bytes) -> None:
+        if self._worker is not None:
+            self._statistics.superseded(self._worker.put(data))
 
     def _on_images_lost(self, event: Any) -> None:
         lost = self._statistics.lost(event.total_count_change)
@@ -286,10 +302,7 @@ class TrackerNode(LifecycleNode):
             )
 
     def _on_clicked_point(self, message: PointStamped) -> None:
-        try:
-            self._live_tracker.click(message.point.x, message.point.y, nanoseconds(message.header.stamp))
-        except TaptrError as error:
-            self.get_logger().error(f"clicked_point: {error}", throttle_duration_sec=LOG_PERIOD)
+        self._live_tracker.click(message.point.x, message.point.y, nanoseconds(message.header.stamp))
 
     def _on_add(self, request: Any, response: Any) -> Any:
         response.ids, response.refusals = self._add(request.query)
@@ -333,17 +346,18 @@ class TrackerNode(LifecycleNode):
 
     # The worker's thread.
 
-    def _process(self, message: Image | CompressedImage) -> None:
+    def _process(self, data: bytes) -> None:
         try:
-            self._track(message)
+            self._track(data)
         except TaptrError as error:
             self._statistics.refused(str(error))
             self.get_logger().error(f"image: {error}", throttle_duration_sec=LOG_PERIOD)
         except Exception as error:  # noqa: BLE001
             end_process_with(self, error)
 
-    def _track(self, message: Image | CompressedImage) -> None:
-        """Track into one image and publish what came of it."""
+    def _track(self, data: bytes) -> None:
+        """Track into one image, a serialized message, and publish what came of it."""
+        message = deserialized(data, self._image_kind)
         image = compressed_image_to_rgb(message) if self._config.compressed else image_to_rgb(message)
         header = message.header
         began = time.perf_counter()
@@ -391,8 +405,7 @@ class TrackerNode(LifecycleNode):
 
     def _report_publishers(self) -> None:
         """Say once of each what is wrong with those who publish on the topic of the images."""
-        kind = CompressedImage if self._config.compressed else Image
-        problems = qos.publisher_problems(self, self.resolve_topic_name("image"), kind)
+        problems = qos.publisher_problems(self, self.resolve_topic_name("image"), self._image_kind)
         for problem in problems:
             if problem not in self._reported_publishers:
                 self._reported_publishers.add(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,13 @@ class BackendInfo:
     """Whether points influence each other, so that support points help."""
     starting_queries_join_decoder: bool
     """Whether `decode` also takes tracks in their start frame (spec section 5), position frozen."""
+    feature_bytes: int = 0
+    """Bytes of one image's features; 0 if they are a byte for every pixel of the image."""
+
+    def bytes_per_track(self, slots: int) -> int:
+        """Return the bytes of one row of `TrackArrays` with `slots` memory slots."""
+        numbers = self.content_dim + 2 * 9 * self.context_dim + self.state_dim + slots * (2 * self.content_dim + 1)
+        return 4 * numbers
 
     @classmethod
     def of_network(cls, config: Config, backend: str, device: str) -> BackendInfo:
@@ -70,6 +78,7 @@ class BackendInfo:
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
             starting_queries_join_decoder=config.starting_queries_join_decoder,
+            feature_bytes=4 * math.prod(config.feature_shape),
         )
 
 

@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> ExportedModel:
             raise ModelFileError(f"{path} has format {manifest['format']!r}, not {FORMAT!r}; export the model again.")
         config = config_from_dict(manifest["config"])
         checksums = {name: manifest["sha256"][name] for name in GRAPHS}
-    except (ValueError, KeyError, TypeError, InvalidConfigError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidConfigError) as error:
         raise ModelFileError(f"{path} is not a readable manifest ({error}); export the model again.") from error
     for name, expected in checksums.items():
         graph = graph_path(folder, name)

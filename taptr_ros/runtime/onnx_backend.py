@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
 from taptr_ros.model.rotary import rotary_phase
 from taptr_ros.runtime.backend import BackendInfo, Decoded, NumpyArrays, QueryArrays, TrackArrays
-from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, GRAPHS, ExportedModel, read_manifest
+from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, GRAPHS, MANIFEST, ExportedModel, read_manifest
 from taptr_ros.runtime.images import fit_image
 from taptr_ros.runtime.processors import usable_processors
 
@@ -54,6 +54,8 @@ class OnnxBackend:
         self._encode = _session(model, GRAPHS[0], device, threads)
         own = threads if self._shares == 1 else 1
         self._init_queries, self._decode = (_session(model, name, device, own) for name in GRAPHS[1:])
+        for name, session in zip(GRAPHS, (self._encode, self._init_queries, self._decode), strict=True):
+            _check_graph(model, name, session)
         self._fixed_shapes = kind in FIXED_SHAPE_DEVICES
         self._memory = "cpu" if kind == "cpu" else "cuda"
         self._info = BackendInfo.of_network(config, "onnxruntime", device)
@@ -181,6 +183,46 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
     session.disable_fallback()
     return session
 
+
+def _check_graph(model: ExportedModel, name: str, session: onnxruntime.InferenceSession) -> None:
+    """Raise `ModelFileError` if what a graph takes and returns is not what the model's configuration says.
+
+    Numbers of points and of slots may be anything; an output's shape counts as far as the graph knows it.
+    """
+    config = model.config
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "image": (config.height, config.width, 3),
+        "tokens": config.feature_shape,
+        "phase": (2, config.hidden_dim // 2),
+        **dict.fromkeys(("content", "next_content"), (None, config.hidden_dim)),
+        **dict.fromkeys(("state", "next_state"), (None, config.state_dim)),
+        **dict.fromkeys(("keys", "values"), (None, None, config.hidden_dim)),
+        "context": (None, 3, 3, config.context_dim),
+        "weights": (None, None),
+        "xy": (None, 2),
+        **dict.fromkeys(("visibility", "confidence", "updated", "active"), (None,)),
+    }
+    needed, optional, returned = _SIGNATURES[name]
+    taken = {argument.name: argument for argument in session.get_inputs()}
+    given = {argument.name: argument for argument in session.get_outputs()}
+    problem = ""
+    if not needed <= taken.keys() <= needed | optional or returned != given.keys():
+        problem = f"it maps {', '.join(taken)} to {', '.join(given)}"
+    for argument in () if problem else (*taken.values(), *given.values()):
+        wanted = shapes[argument.name]
+        pairs = zip(argument.shape, wanted, strict=True) if len(argument.shape) == len(wanted) else [(0, 1)]
+        if any(isinstance(size, int) and limit is not None and size != limit for size, limit in pairs):
+            problem = f"{argument.name} is {argument.shape}, not {list(wanted)}"
+    if problem:
+        raise ModelFileError(f"{model.graph(name)} does not fit {MANIFEST} ({problem}); export the model again.")
+
+
+_SIGNATURES: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "encode": ({"image"}, set(), {"tokens"}),
+    "init_queries": ({"tokens", "xy"}, set(), {"content", "context", "state"}),
+    "decode": ({"tokens"}, {*DECODE_INPUTS}, {*DECODE_OUTPUTS}),
+}
+"""What each graph must take, what it may take, and what it returns."""
 
 _ADVICE = "check the GPU, its driver and CUDA's libraries, or use --device cpu."
 

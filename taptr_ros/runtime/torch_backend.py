@@ -16,6 +16,7 @@ from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelF
 from taptr_ros.model.architectures import Config, Network, build_network
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.rotary import rotary_phase
+from taptr_ros.model.sampling import Form
 from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
 from taptr_ros.runtime.images import fit_image
 
@@ -65,7 +66,10 @@ class TorchBackend:
         self._precision = PRECISIONS[precision]
         # The gather form computes row numbers in float32, which autocast would round.
         gathers = self._device.type == "cpu" and self._precision is torch.float32
-        network = build_network(config, form="gather" if gathers else "grid")
+        form: Form = "gather" if gathers else "grid"
+        if weights is not None:
+            check_weights(config, weights)
+        network = build_network(config, form)
         if weights is not None:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
@@ -150,6 +154,26 @@ def _find_device(name: str) -> torch.device:
     return device
 
 
+def check_weights(config: Config, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Raise `ModelFileError` if weights (name to array) do not fit a configuration, before memory is taken for it."""
+    try:
+        # Tensors without memory: a configuration may claim any size.
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in build_network(config).state_dict().items()}
+    except (RuntimeError, TypeError) as error:
+        raise _misfit(error) from error
+    # Files keep single numbers as arrays of one.
+    found = {name: array.shape for name, array in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if (found.get(name) or (1,)) != (wanted.get(name) or (1,)) or (name in found) != (name in wanted):
+            raise _misfit(f"{name} is {found.get(name)}, not {wanted.get(name)}")
+
+
+def _misfit(details: object) -> ModelFileError:
+    text = " ".join(str(details).split())[:300]
+    return ModelFileError(f"The model's config does not match its weights ({text}); convert it again.")
+
+
 def load_weights(network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
     """Put `weights` (name to array) into the network.
 
@@ -158,5 +182,4 @@ def load_weights(network: Network, weights: Mapping[str, NDArray[Any]]) -> None:
     try:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except RuntimeError as error:
-        details = " ".join(str(error).split())[:300]
-        raise ModelFileError(f"The model's config does not match its weights ({details}); convert it again.") from error
+        raise _misfit(error) from error

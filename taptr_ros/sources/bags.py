@@ -128,7 +128,8 @@ class BagReader:
 class BagWriter:
     """A new rosbag2 in mcap, complete once it is closed, also by a `with` block that an error ends.
 
-    A process that is killed loses little of it, unlike with sqlite3, where it would lose all. Raises
+    A process that is killed loses what it has not brought to the disk by `flush`, unlike with sqlite3, where it would
+    lose all. Raises
     `InvalidConfigError` if the folder exists already, `OSError` if it cannot be written.
     """
 
@@ -146,6 +147,13 @@ class BagWriter:
     def write(self, topic: str, message: RecordedMessage) -> None:
         """Append a message to a topic that was announced."""
         self._writer.write(self._connections[topic], *message)
+
+    def flush(self) -> None:
+        """Bring what was written to the disk: it is collected up to a megabyte, which may be minutes of tracks."""
+        storage: Any = self._writer.storage
+        if storage.chunk.bio.tell():
+            storage.close_chunk()
+        storage.bio.flush()
 
     def close(self) -> None:
         """Complete the bag."""

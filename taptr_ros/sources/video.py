@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.errors import SourceError
 from taptr_ros.sources.folder import IMAGE_SUFFIXES
 from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, unreported
@@ -29,6 +30,11 @@ class VideoSource:
             # OpenCV would take the digits in its name for a pattern and play the whole folder.
             raise SourceError(f"{path} is a single image; pass a video file or the folder of images.")
         with self._capture() as capture:
+            width, height = (int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            if width * height > MAX_IMAGE_PIXELS:
+                raise SourceError(
+                    f"{path} has frames of {width}x{height} pixels, more than {MAX_IMAGE_PIXELS}; make them smaller."
+                )
             rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
             if not capture.read()[0]:
                 raise SourceError(

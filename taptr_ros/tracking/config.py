@@ -117,7 +117,7 @@ class TrackerConfig:
     match_grid: int = setting(
         24,
         "Candidate places per image side in global matching; around the best of them it looks three times as closely.",
-        limits=(2, 256),
+        limits=(2, 64),
         live=True,
     )
     match_gate: float = setting(

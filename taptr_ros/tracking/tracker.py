@@ -20,6 +20,7 @@ from taptr_ros.errors import (
 )
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
+from taptr_ros.runtime.memory import check_memory
 from taptr_ros.settings import settings_of
 from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, repeated
 from taptr_ros.tracking.config import TrackerConfig
@@ -27,6 +28,7 @@ from taptr_ros.tracking.history import NANOSECONDS, Frame, FrameHistory
 from taptr_ros.tracking.queries import IdAllocator, Query, chosen_ids
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
 from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
+from taptr_ros.tracking.support import support_layout
 from taptr_ros.tracking.track_set import NewTracks, TrackSet
 
 LONGEST_WAIT = 10.0
@@ -43,14 +45,16 @@ class PointTracker:
     the incoming image, (0, 0) the centre of its top-left pixel; stamps are nanoseconds and the only clock.
 
     A call that raises an exception of `taptr_ros.errors` has changed nothing. Not safe for several threads at once.
+    Raises `InvalidConfigError`, before memory is taken, for a configuration that this machine has not enough of it for.
     """
 
     def __init__(self, backend: Backend, config: TrackerConfig | None = None) -> None:
         self._backend = backend
         self._config = config = config or TrackerConfig()
-        self._live = TrackSet(backend, config, config.memory_slots)
-        # No more frames can be remembered than the history holds.
-        self._catching_up = TrackSet(backend, config, min(config.memory_slots, config.history_frames))
+        # While points catch up, no more frames can be remembered than the history holds.
+        slots = (config.memory_slots, min(config.memory_slots, config.history_frames))
+        self._check_memory(slots)
+        self._live, self._catching_up = (TrackSet(backend, config, count) for count in slots)
         self._waiting: list[Query] = []
         self._ids = IdAllocator()
         self._added = 0
@@ -193,14 +197,17 @@ class PointTracker:
         Points that waited for an image and turn out to be unusable are dropped, and listed as `refused` in the result:
         those outside the image, and those chosen in an image that never came or on another clock.
 
-        Raises `InvalidImageError` for an image of another type, shape or size than the stream's, and
-        `InvalidStampError` for a stamp that is not later than the last one: `reset` begins a new stream.
+        Raises `InvalidImageError` for an image of another type, shape or size than the stream's, `InvalidStampError`
+        for a stamp that is not later than the last one (`reset` begins a new stream), and `InvalidConfigError` for the
+        first image of a stream if there is not enough memory to keep `history_frames` of its size.
         """
         coordinates = self._coordinates_of(image)
         stamp = self._later_stamp(stamp)
         due, refused = self._due_queries(stamp, coordinates)
 
         last = self._history.last
+        if last is None and not self._backend.info.feature_bytes:
+            self._check_history(coordinates.width * coordinates.height)
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
@@ -215,6 +222,21 @@ class PointTracker:
         self._history.append(dataclasses.replace(frame, decoded=decoded))
         self._streams += last is None
         return self._report(frame, tuple(refused))
+
+    def _check_memory(self, slots: tuple[int, int]) -> None:
+        config, info = self._config, self._backend.info
+        rows = support_layout(config.support, info).row_count(config.capacity)
+        if info.device == "cpu":
+            check_memory(
+                sum(rows * info.bytes_per_track(count) for count in slots),
+                f"{config.capacity} tracks with {config.memory_slots} memory slots",
+                "lower `capacity` or `memory_slots`",
+            )
+            self._check_history(info.feature_bytes)
+
+    def _check_history(self, feature_bytes: int) -> None:
+        frames = self._config.history_frames
+        check_memory(frames * feature_bytes, f"The features of {frames} past images", "lower `history_frames`")
 
     def _errors(self, points: NDArray[np.float64], chosen: list[int], kept: Collection[int]) -> list[TaptrError | None]:
         """Return for each new point what is wrong with it beside the points `kept`, None if it can be added."""

@@ -199,7 +199,7 @@ def load_training_config(path: Path) -> TrainingConfig:
     """Read a recipe from YAML; raises `InvalidConfigError` if it is none."""
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidConfigError(f"{path} is not YAML ({error}); see config/training for examples.") from error
     try:
         config: TrainingConfig = _parse(TrainingConfig, content, "the file")
@@ -250,11 +250,14 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
         raise InvalidConfigError(f"{where} is {value!r}; use a value of type {kind.__name__}.")
-    return kind(value)
+    try:
+        return kind(value)
+    except OverflowError:
+        raise InvalidConfigError(f"{where} is too large; use a smaller number.") from None
 
 
 def _number(text: str) -> float | None:
     try:
         return float(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -1,0 +1,1 @@
+"""What `scripts/endurance.py` does: fuzz, chaos, a long stream, and limits."""
