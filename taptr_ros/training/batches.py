@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -203,9 +202,13 @@ class FrameStore:
         self._kept: dict[Path, Tensor] = {}
         self.lock = threading.Lock()
         """Held while the thread uses the device."""
-        self._keeps = device.type != "cpu"
-        if self._keeps:
+        self._stopped = threading.Event()
+        if device.type != "cpu":
             threading.Thread(target=self._follow, daemon=True).start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopped.set()
 
     def frames(self, path: Path, numbers: NDArray[np.int64]) -> Tensor:
         """Return frames [T,H,W,3] of a clip; raises `FileNotFoundError` if a generator has replaced it."""
@@ -216,7 +219,7 @@ class FrameStore:
 
     def _follow(self) -> None:
         """Keep what the folders hold."""
-        while True:
+        while not self._stopped.wait(STORE_PAUSE):
             files = {path for folder in self._folders for path in pool_files(folder)}
             for gone in set(self._kept) - files:
                 del self._kept[gone]
@@ -225,7 +228,6 @@ class FrameStore:
                     frames = torch.from_numpy(load_frames(path))
                     with self.lock:
                         self._kept[path] = frames.to(self._device)
-            time.sleep(STORE_PAUSE)
 
 
 class Batches:
@@ -251,6 +253,10 @@ class Batches:
         )
         for step, shots in loader:
             yield self._batch(self._shots.config.stage_at(step)[0], step, shots)
+
+    def close(self) -> None:
+        """End what works beside training."""
+        self._store.close()
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:

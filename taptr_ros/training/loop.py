@@ -58,7 +58,9 @@ def train(config: TrainingConfig, folder: Path, *, minutes: float = math.inf) ->
         source, count = _clips(config, stack)
         place = processes.join(config.device)
         stack.callback(processes.leave, place)
-        return _Run(config, folder, place, source, count).run(end)
+        run = _Run(config, folder, place, source, count)
+        stack.callback(run.batches.close)
+        return run.run(end)
 
 
 class _Run:
