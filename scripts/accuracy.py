@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from taptr_ros.evaluation.datasets import Sequence as EvaluatedSequence
-from taptr_ros.evaluation.datasets import load_dataset, resize_frame
+from taptr_ros.evaluation.datasets import AnnotatedSequence, load_dataset, resize_frame
 from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.evaluation.metrics import METRIC_RASTER
 from taptr_ros.runtime.backend import Backend
@@ -50,7 +49,7 @@ HIDDEN_FRAMES = 20
 
 LONG_OCCLUSIONS = f"occlusions longer than {HIDDEN_FRAMES} frames"
 
-REACH, PATIENCE = 8.0, 10
+FOUND_WITHIN, FOUND_IN = 8.0, 10
 """A track counts as found again if it is seen within so many pixels of its point in one of so many frames after it."""
 
 ROUND_TRIP_FRAMES = 60
@@ -138,12 +137,12 @@ def scenes(config: SceneConfig, count: int) -> list[Clip]:
     return [generate(config, FIRST_SEED + 1000 + index) for index in tqdm(range(count), leave=False)]
 
 
-def named(clips: Sequence[Clip]) -> list[EvaluatedSequence]:
+def named(clips: Sequence[Clip]) -> list[AnnotatedSequence]:
     """Return scenes as sequences."""
     return [as_sequence(f"scene_{index}", clip) for index, clip in enumerate(clips)]
 
 
-def as_clip(sequence: EvaluatedSequence) -> Clip:
+def as_clip(sequence: AnnotatedSequence) -> Clip:
     """Return a sequence as a clip; points count as hidden where nothing is known of them."""
     frames = np.stack([resize_frame(frame, SIZE) for frame in sequence.frames])
     xy = sequence.points * [SIZE[1] / sequence.size[1], SIZE[0] / sequence.size[0]] - RASTER_OFFSET
@@ -157,7 +156,7 @@ def both_ways(clip: Clip) -> tuple[Clip, Clip]:
     return clip, clip.at(slice(None, None, -1))
 
 
-def scores(backend: Backend, sequences: Sequence[EvaluatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:
+def scores(backend: Backend, sequences: Sequence[AnnotatedSequence], tracker: TrackerConfig = NO_CUTS) -> Result:
     """Return the metrics on sequences."""
     mean = evaluate(backend, sequences, tracker_config=tracker)["mean"]
     return {name: mean[name] for name in ("AJ", "delta_avg", "OA")}
@@ -177,10 +176,10 @@ def found_again(backend: Backend, clips: Sequence[Clip]) -> Result:
                 tracker.add(clip.xy[starting, frame], ids=starting + 1)
             tracks = tracker.step(image, frame * PERIOD)
             rows = tracks.ids.astype(np.int64) - 1
-            near[rows, frame] = np.linalg.norm(tracks.xy - clip.xy[rows, frame], axis=1) < REACH
+            near[rows, frame] = np.linalg.norm(tracks.xy - clip.xy[rows, frame], axis=1) < FOUND_WITHIN
             seen[rows, frame] = tracks.visible
         for track, before, after in returns(clip.visible):
-            shown = slice(after, after + PATIENCE)
+            shown = slice(after, after + FOUND_IN)
             found.append(bool((near & seen & clip.visible)[track, shown].any()))
             followed.append(bool(near[track, before]))
     return {
@@ -236,7 +235,7 @@ def turned_pictures(backend: Backend, videos: Sequence[Path]) -> Result:
         true = np.stack([start @ turn[:, :2].T + turn[:, 2] for turn in turns])
         inside = ((true > 0) & (true < METRIC_RASTER - 1)).all(axis=(0, -1))
         xy = np.stack([track.xy for track in tracks])
-        near.append((np.linalg.norm(xy - true, axis=-1) < REACH)[:, inside])
+        near.append((np.linalg.norm(xy - true, axis=-1) < FOUND_WITHIN)[:, inside])
     within = np.concatenate(near, axis=1).mean(axis=1)
     return {f"within 8 px after {turn} degrees, per cent": 100.0 * within[round(turn / TURN)] for turn in TURNS}
 

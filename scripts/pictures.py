@@ -69,8 +69,8 @@ HARD_SCENES = (
 """Scenes, with their seeds, in which much goes wrong."""
 HARD_MOMENTS = (0, 8, 16, 23)
 RIGHT, WRONG = (70, 220, 90), (235, 60, 60)
-"""RGB of points within `REACH` pixels of the truth, and of others."""
-REACH = 8.0
+"""RGB of points within `RIGHT_WITHIN` pixels of the truth, and of others."""
+RIGHT_WITHIN = 8.0
 
 
 def main() -> None:
@@ -142,7 +142,7 @@ def failures(backend: Backend, config: SceneConfig, seed: int) -> NDArray[np.uin
         ):
             if not shown:
                 continue
-            right = np.linalg.norm(found - true) < REACH
+            right = np.linalg.norm(found - true) < RIGHT_WITHIN
             place, aim = (tuple(np.rint(xy).astype(int).tolist()) for xy in (found, true))
             if not right:
                 cv2.line(picture, place, aim, WRONG, 1, cv2.LINE_AA)

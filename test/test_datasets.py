@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
 from taptr_ros.evaluation.array_pickle import ArrayUnpickler
-from taptr_ros.evaluation.datasets import Sequence, load_dataset, resize_frame, sample_queries
+from taptr_ros.evaluation.datasets import AnnotatedSequence, load_dataset, resize_frame, sample_queries
 
 FRAMES, HEIGHT, WIDTH = 7, 24, 32
 
@@ -69,12 +69,12 @@ def write_pickle(path: Path, content: Any, protocol: int = 4) -> Path:
     return path
 
 
-def only(path: Path) -> Sequence:
+def only(path: Path) -> AnnotatedSequence:
     (sequence,) = load_dataset(path)
     return sequence
 
 
-def assert_is_the_test_sequence(sequence: Sequence, tolerance: int) -> None:
+def assert_is_the_test_sequence(sequence: AnnotatedSequence, tolerance: int) -> None:
     """Check frames (to `tolerance` grey levels), points and occlusion against what the files were made from."""
     assert sequence.size == (HEIGHT, WIDTH)
     assert len(sequence.frames) == FRAMES
@@ -384,9 +384,9 @@ def test_a_path_without_a_dataset_is_refused(tmp_path: Path) -> None:
             list(load_dataset(path))
 
 
-def sequence_of(occluded: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Sequence:
+def sequence_of(occluded: NDArray[np.bool_], valid: NDArray[np.bool_]) -> AnnotatedSequence:
     tracks, frames = occluded.shape
-    return Sequence(
+    return AnnotatedSequence(
         name="made",
         frames=np.zeros((frames, HEIGHT, WIDTH, 3), np.uint8),
         points=np.zeros((tracks, frames, 2), np.float32),

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.evaluation.datasets import Sequence
+from taptr_ros.evaluation.datasets import AnnotatedSequence
 from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
 from taptr_ros.tracking.config import TrackerConfig
@@ -36,7 +36,7 @@ def moving_texture() -> NDArray[np.uint8]:
     return np.stack(frames)
 
 
-def moving_sequence(name: str = "moving", **changes: object) -> Sequence:
+def moving_sequence(name: str = "moving", **changes: object) -> AnnotatedSequence:
     """Return the moving texture with 9 points on it, all visible throughout."""
     x, y = np.meshgrid([40.0, 60.0, 80.0], [45.0, 65.0, 85.0])
     at_start = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
@@ -49,10 +49,10 @@ def moving_sequence(name: str = "moving", **changes: object) -> Sequence:
         "valid": np.ones(points.shape[:2], np.bool_),
         "size": (SIDE, SIDE),
     }
-    return Sequence(**{**fields, **changes})
+    return AnnotatedSequence(**{**fields, **changes})
 
 
-def run(*sequences: Sequence, **options: object) -> dict:
+def run(*sequences: AnnotatedSequence, **options: object) -> dict:
     return evaluate(LucasKanadeBackend(), sequences, **{"tracker_config": CONFIG, **options})
 
 
@@ -180,7 +180,7 @@ def test_a_dataset_without_sequences_is_refused() -> None:
 def test_sequences_are_read_one_at_a_time() -> None:
     events: list[str] = []
 
-    def dataset() -> Iterator[Sequence]:
+    def dataset() -> Iterator[AnnotatedSequence]:
         for name in ("a", "b"):
             events.append(f"read {name}")
             yield moving_sequence(name)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the network is written in PyTorch")
 import torch.nn.functional as F  # noqa: E402
 
 from taptr_ros.model.grid_cca import GridCrossAttention, grid_offsets, window_indices  # noqa: E402
-from taptr_ros.model.patches import Features, GatheredPatches, interpolate, spread_weights  # noqa: E402
+from taptr_ros.model.patches import FeatureLevels, GatheredPatches, interpolate, spread_weights  # noqa: E402
 from taptr_ros.model.small_config import LEVEL_STRIDES, SmallConfig  # noqa: E402
 
 SIZES = [(16, 24), (4, 6), (2, 3)]
@@ -23,12 +23,12 @@ def random(*shape: int, seed: int, dtype: Any = torch.float32) -> Any:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).to(dtype)
 
 
-def make_features(dtype: Any = torch.float32) -> tuple[Features, list[Any]]:
+def make_features(dtype: Any = torch.float32) -> tuple[FeatureLevels, list[Any]]:
     levels = [
         random(IMAGES * height * width, channels, seed=index, dtype=dtype).requires_grad_()
         for index, ((height, width), channels) in enumerate(zip(SIZES, CHANNELS, strict=True))
     ]
-    return Features(levels, SIZES, torch.arange(POINTS) % IMAGES), levels
+    return FeatureLevels(levels, SIZES, torch.arange(POINTS) % IMAGES), levels
 
 
 def places(dtype: Any = torch.float32) -> Any:
@@ -39,7 +39,7 @@ def places(dtype: Any = torch.float32) -> Any:
     )
 
 
-def sample(features: Features, level: int, point: int, x: Any, y: Any) -> Any:
+def sample(features: FeatureLevels, level: int, point: int, x: Any, y: Any) -> Any:
     """Sample one level at one place in its pixels, zeros outside, by PyTorch's own means."""
     height, width = features.sizes[level]
     image = int(features.image[point])  # type: ignore[index]
@@ -48,7 +48,7 @@ def sample(features: Features, level: int, point: int, x: Any, y: Any) -> Any:
     return F.grid_sample(maps, grid, "bilinear", "zeros", align_corners=False).flatten()
 
 
-def direct_similarity(features: Features, centres: Any, cells: list[Any], radius: int) -> Any:
+def direct_similarity(features: FeatureLevels, centres: Any, cells: list[Any], radius: int) -> Any:
     side = range(-radius, radius + 1)
     maps = []
     for point in range(POINTS):
@@ -113,7 +113,7 @@ def test_compiled_loops_equal_the_gathered_form_with_gradients() -> None:
 
     features, levels = make_features()
     gradients = [torch.zeros_like(level) for level in levels]
-    fused_features = Features(features.levels, features.sizes, features.image, gradients)
+    fused_features = FeatureLevels(features.levels, features.sizes, features.image, gradients)
     centres = features.centres(places())
     results = []
     for kind, own in ((GatheredPatches, features), (FusedPatches, fused_features)):
@@ -141,7 +141,7 @@ def test_a_point_moves_to_the_place_that_looks_like_its_context() -> None:
     attention.place_logit.view(25, 3)[:, 1:] = -1e4
     features, _ = make_features()
     levels = [F.normalize(level.detach(), dim=-1) for level in features.levels]
-    features = Features(levels, SIZES, torch.zeros(1, dtype=torch.int64))
+    features = FeatureLevels(levels, SIZES, torch.zeros(1, dtype=torch.int64))
     query, shift = torch.tensor([[0.5, 0.5]]), torch.tensor([[4.0, -2.0]])
     patches = GatheredPatches(features, features.centres(query + shift / torch.tensor([48.0, 32.0])), radius=1)
     cells = [20.0 * part.transpose(1, 2).flatten(1, 2) for part in patches.interpolated()]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taptr_ros.cli.points import QueryPoints, grid_queries, parse_points
+from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 
 
@@ -134,7 +134,7 @@ def test_points_within_0_and_1_look_normalised(text: str, normalised: bool) -> N
 
 
 def test_points_that_start_in_one_of_several_frames() -> None:
-    queries = QueryPoints(np.zeros((4, 2), np.float32), np.array([0, 2, 3, 5]), np.array([1, 2, 3, 4], np.uint64))
+    queries = RequestedPoints(np.zeros((4, 2), np.float32), np.array([0, 2, 3, 5]), np.array([1, 2, 3, 4], np.uint64))
     starting = queries.starting_in(range(1, 4))
     assert starting is not None
     assert starting.ids.tolist() == [2, 3]

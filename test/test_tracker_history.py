@@ -10,7 +10,7 @@ from streams import PERIOD, stamp, view
 from taptr_ros.errors import InvalidStampError
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.tracking import PointTracker, TrackerConfig
-from taptr_ros.tracking.history import Frame, FrameHistory
+from taptr_ros.tracking.history import EncodedFrame, FrameHistory
 
 POINTS = np.array([[100.0, 90.0], [60.0, 50.0]])
 
@@ -18,7 +18,7 @@ POINTS = np.array([[100.0, 90.0], [60.0, 50.0]])
 def history_of(count: int, **limits: float) -> FrameHistory:
     history = FrameHistory(**{"seconds": 10.0, "frames": 100, "tolerance": 0.01, **limits})
     for frame in range(count):
-        history.append(Frame(frame, stamp(frame), UnitCoordinates(4, 4, False), f"features {frame}", False))
+        history.append(EncodedFrame(frame, stamp(frame), UnitCoordinates(4, 4, False), f"features {frame}", False))
     return history
 
 

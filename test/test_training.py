@@ -51,7 +51,7 @@ from taptr_ros.training.trunk_weights import load_trunk_weights, read_trunk_weig
 from taptr_ros.training.unroll import unroll  # noqa: E402
 from taptr_ros.training.views import (  # noqa: E402
     SEGMENT,
-    Tracks,
+    ClipTracks,
     View,
     another_light,
     another_view,
@@ -150,7 +150,7 @@ def colours_at(image: Any, xy: Any) -> Any:
 
 def view_of(clip: Clip, rng: np.random.Generator, frames: int = 6, size: int = 48) -> View | None:
     stage = StageConfig(steps=1, frames=frames, size=size, clips=1, points=20, rate=(1.0, 1.0))
-    return draw_view(Tracks.of(clip), lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]), stage, rng)
+    return draw_view(ClipTracks.of(clip), lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]), stage, rng)
 
 
 def test_views_keep_points_on_their_pixels() -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from taptr_ros.cli.arguments import count
 from taptr_ros.cli.interrupts import held_interrupt
-from taptr_ros.cli.points import QueryPoints, grid_queries, parse_points
+from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
 from taptr_ros.errors import InvalidImageError, InvalidPointsError, SourceError
 from taptr_ros.sources.frames import Frame, LeftOut, Source
 from taptr_ros.sources.grid import MAX_SIDE
@@ -45,7 +45,7 @@ def grid_side(text: str) -> int:
     return side
 
 
-def requested_points(arguments: argparse.Namespace, source: Source) -> QueryPoints:
+def requested_points(arguments: argparse.Namespace, source: Source) -> RequestedPoints:
     """Return the points to track, checked against the first frame and the announced length of the source."""
     first = next(iter(source), None)
     if first is None:
@@ -67,7 +67,7 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> QueryPoin
 
 
 def track_frames(
-    source: Source, queries: QueryPoints, tracker: PointTracker, *, quiet: bool
+    source: Source, queries: RequestedPoints, tracker: PointTracker, *, quiet: bool
 ) -> Iterator[tuple[Frame, Tracks]]:
     """Track the points through a source and yield every frame that is used with its tracks.
 

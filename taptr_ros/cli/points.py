@@ -18,7 +18,7 @@ CSV_COLUMNS = ("x", "y", "frame", "id")
 
 
 @dataclasses.dataclass(frozen=True)
-class QueryPoints:
+class RequestedPoints:
     """N query points, each with the frame in which its track starts.
 
     Raises `InvalidPointsError` for no points, for coordinates that are not finite, for negative frames or for an id of
@@ -50,12 +50,12 @@ class QueryPoints:
         """Whether the points look like shares of the image: all within 0 and 1, and not at corners of pixels only."""
         return bool(((self.xy >= 0) & (self.xy <= 1)).all() and (self.xy % 1).any())
 
-    def starting_in(self, frames: range) -> QueryPoints | None:
+    def starting_in(self, frames: range) -> RequestedPoints | None:
         """Return the points that start in one of these frames; None if there are none."""
         starting = (self.frames >= frames.start) & (self.frames < frames.stop)
         if not starting.any():
             return None
-        return QueryPoints(self.xy[starting], self.frames[starting], self.ids[starting])
+        return RequestedPoints(self.xy[starting], self.frames[starting], self.ids[starting])
 
     def check_inside(self, width: int, height: int) -> None:
         """Raise `InvalidPointsError` if a point lies outside an image of width x height pixels."""
@@ -67,13 +67,13 @@ class QueryPoints:
             )
 
 
-def parse_points(text: str) -> QueryPoints:
+def parse_points(text: str) -> RequestedPoints:
     """Read points from "x,y;x,y", all starting in frame 0, or from the CSV file that `text` names.
 
     The CSV has a header with the columns x and y and optionally frame and id, in any order. Without ids the points
     are numbered from 1.
 
-    Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `QueryPoints`.
+    Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `RequestedPoints`.
     """
     if text.lower().endswith(".csv") or _is_file(text):
         return _read_csv(Path(text))
@@ -86,13 +86,13 @@ def parse_points(text: str) -> QueryPoints:
     return _starting_in_first_frame(np.array(rows, np.float32).reshape(-1, 2))
 
 
-def grid_queries(side: int, width: int, height: int) -> QueryPoints:
+def grid_queries(side: int, width: int, height: int) -> RequestedPoints:
     """Return side x side points at the centres of equal cells of a width x height image, row by row."""
     return _starting_in_first_frame(grid_points(side, width, height))
 
 
-def _starting_in_first_frame(xy: NDArray[np.float32]) -> QueryPoints:
-    return QueryPoints(xy, np.zeros(len(xy), np.int64), np.arange(1, len(xy) + 1, dtype=np.uint64))
+def _starting_in_first_frame(xy: NDArray[np.float32]) -> RequestedPoints:
+    return RequestedPoints(xy, np.zeros(len(xy), np.int64), np.arange(1, len(xy) + 1, dtype=np.uint64))
 
 
 def _is_file(text: str) -> bool:
@@ -103,7 +103,7 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _read_csv(path: Path) -> QueryPoints:
+def _read_csv(path: Path) -> RequestedPoints:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -118,7 +118,9 @@ def _read_csv(path: Path) -> QueryPoints:
     xy = [(_number(row["x"], where), _number(row["y"], where)) for where, row in rows]
     frames = [_whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
     ids = [_whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
-    return QueryPoints(np.array(xy, np.float32).reshape(-1, 2), np.array(frames, np.int64), np.array(ids, np.uint64))
+    return RequestedPoints(
+        np.array(xy, np.float32).reshape(-1, 2), np.array(frames, np.int64), np.array(ids, np.uint64)
+    )
 
 
 def _check_columns(path: Path, columns: Iterable[str]) -> None:

@@ -44,7 +44,7 @@ class Frames(Sized, Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class AnnotatedSequence:
     """One video with ground-truth tracks.
 
     Raises `DatasetError` if the arrays do not fit each other.
@@ -88,7 +88,7 @@ class Queries:
     """[Q] frame of the query, ascending."""
 
 
-def sample_queries(sequence: Sequence, mode: QueryMode) -> Queries:
+def sample_queries(sequence: AnnotatedSequence, mode: QueryMode) -> Queries:
     """Choose the query points of a sequence as TAP-Vid defines it.
 
     "first": every track once, where it is first visible. "strided": every track in each of the frames 0, 5, 10, ...
@@ -114,7 +114,7 @@ def resize_frame(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     return np.rint(fit_image(image, *size)).astype(np.uint8)
 
 
-def load_dataset(path: Path) -> Iterator[Sequence]:
+def load_dataset(path: Path) -> Iterator[AnnotatedSequence]:
     """Yield the sequences of an npz file, a TAP-Vid pickle, or a folder of such files in name order.
 
     One file is held in memory at a time, and its frames are decoded when asked for.
@@ -134,7 +134,7 @@ def load_dataset(path: Path) -> Iterator[Sequence]:
     return (sequence for file in files for sequence in _load_file(file))
 
 
-def _load_file(path: Path) -> Iterator[Sequence]:
+def _load_file(path: Path) -> Iterator[AnnotatedSequence]:
     """Yield the sequences of one file."""
     if path.suffix in NPZ_SUFFIXES:
         yield _load_npz(path)
@@ -144,7 +144,7 @@ def _load_file(path: Path) -> Iterator[Sequence]:
         raise DatasetError(f"{path} is neither an .npz nor a .pkl or .pickle file; pass one of these.")
 
 
-def _load_npz(path: Path) -> Sequence:
+def _load_npz(path: Path) -> AnnotatedSequence:
     """Read the one sequence of an npz file."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -166,7 +166,7 @@ def _load_npz(path: Path) -> Sequence:
             raise DatasetError("size_hw must be two whole numbers.")
         height, width = (int(side) for side in arrays["size_hw"])
         encoded = _split_jpeg(arrays["jpeg"], arrays["jpeg_offsets"])
-        return Sequence(
+        return AnnotatedSequence(
             name=path.stem,
             frames=JpegFrames(encoded, (height, width), str(path)),
             points=_points(arrays["points"]),
@@ -185,7 +185,7 @@ def _split_jpeg(jpeg: NDArray[Any], offsets: NDArray[Any]) -> list[NDArray[np.ui
     return [jpeg[start:end] for start, end in itertools.pairwise(offsets)]
 
 
-def _load_pickle(path: Path) -> Iterator[Sequence]:
+def _load_pickle(path: Path) -> Iterator[AnnotatedSequence]:
     """Yield the sequences of a TAP-Vid pickle."""
     try:
         with path.open("rb") as file:
@@ -206,14 +206,14 @@ def _load_pickle(path: Path) -> Iterator[Sequence]:
         yield sequence
 
 
-def _tapvid_sequence(name: str, example: Any, source: str) -> Sequence:
+def _tapvid_sequence(name: str, example: Any, source: str) -> AnnotatedSequence:
     """Make a sequence of one example of a TAP-Vid pickle; `source` is what its frames name as their origin."""
     if not isinstance(example, dict) or not {"video", "points", "occluded"} <= example.keys():
         raise DatasetError("a TAP-Vid example is a dict with video, points and occluded.")
     frames, size = _tapvid_frames(example["video"], source)
     occluded = _mask(example["occluded"], "occluded")
     height, width = size
-    return Sequence(
+    return AnnotatedSequence(
         name=name,
         frames=frames,
         points=_points(example["points"]) * np.array([width, height], np.float32),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
-from taptr_ros.evaluation.datasets import Queries, Sequence, resize_frame, sample_queries
+from taptr_ros.evaluation.datasets import AnnotatedSequence, Queries, resize_frame, sample_queries
 from taptr_ros.evaluation.metrics import Metrics, QueryMode, evaluated_frames, mean_metrics, tapvid_metrics
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
@@ -41,7 +41,7 @@ class SequenceResult:
 
 def evaluate(
     backend: Backend,
-    dataset: Iterable[Sequence],
+    dataset: Iterable[AnnotatedSequence],
     *,
     tracker_config: TrackerConfig,
     query_mode: QueryMode = "first",
@@ -104,7 +104,7 @@ def evaluate(
 
 def _evaluate_sequence(
     backend: Backend,
-    sequence: Sequence,
+    sequence: AnnotatedSequence,
     config: TrackerConfig,
     *,
     query_mode: QueryMode,
@@ -179,7 +179,7 @@ class QueryTracks:
         self._size = size
 
     def follow(
-        self, tracker: PointTracker, sequence: Sequence, selected: NDArray[np.int64], frames: range
+        self, tracker: PointTracker, sequence: AnnotatedSequence, selected: NDArray[np.int64], frames: range
     ) -> Iterator[None]:
         """Track the queries `selected` through `frames`, in that order, yielding after every frame."""
         for step, frame in enumerate(frames):

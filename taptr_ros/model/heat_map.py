@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from taptr_ros.model.constants import constant
-from taptr_ros.model.patches import Features
+from taptr_ros.model.patches import FeatureLevels
 from taptr_ros.model.small_config import LEVEL_STRIDES, SmallConfig
 
 SHARPNESS = 10.0
@@ -54,7 +54,7 @@ class HeatMap(nn.Module):
         return middle + enlarged.flatten(-2)
 
     @torch.no_grad()
-    def forward(self, features: Features, context: Tensor, start: Tensor) -> Tensor:
+    def forward(self, features: FeatureLevels, context: Tensor, start: Tensor) -> Tensor:
         """Return the peaks [N,2] in unit coordinates of tracks with contexts [N,3,3,E] that were at `start` [N,2].
 
         Tracks are those of the first image, then as many of the next, and so on. No gradient runs through the peaks:

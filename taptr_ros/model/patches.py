@@ -20,7 +20,7 @@ from taptr_ros.model.constants import constant
 
 
 @dataclasses.dataclass(frozen=True)
-class Features:
+class FeatureLevels:
     """The feature levels of B images, finest first."""
 
     levels: Sequence[Tensor]
@@ -59,7 +59,7 @@ class Patches(Protocol):
 class GatheredPatches:
     """`Patches` that copies the pixels round every point: runs on every device and exports to ONNX."""
 
-    def __init__(self, features: Features, centres: Tensor, radius: int) -> None:
+    def __init__(self, features: FeatureLevels, centres: Tensor, radius: int) -> None:
         """Gather round `centres` [N,L,2], in pixels of each level; no gradient runs through them."""
         centres = centres.detach().permute(2, 1, 0)
         corner = centres.floor()

@@ -22,7 +22,7 @@ from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.grid_cca import GridCrossAttention
 from taptr_ros.model.heat_map import HeatMap
 from taptr_ros.model.layers import MLP
-from taptr_ros.model.patches import Features, Patches
+from taptr_ros.model.patches import FeatureLevels, Patches
 from taptr_ros.model.small_config import HISTORY, LEVEL_STRIDES, SmallConfig
 from taptr_ros.model.vlta import VisibilityAwareLongTemporalAttention
 
@@ -32,7 +32,7 @@ OVERSHOOT = 0.1
 CORRECTION_SCALE = 8.0
 """Input pixels per unit of the position head's output, and of the displacements that go into the content."""
 
-PatchesAt = Callable[[Features, Tensor, int], Patches]
+PatchesAt = Callable[[FeatureLevels, Tensor, int], Patches]
 """How patches are read: features, centres [N,L,2] in level pixels, radius."""
 
 
@@ -106,7 +106,7 @@ class SmallDecoder(nn.Module):
         self.output_norm = nn.LayerNorm(dim)
         self.heads = MLP(dim, dim, 2)
 
-    def forward(self, features: Features, tracks: DecoderInput, patches_at: PatchesAt) -> SmallDecoderOutput:
+    def forward(self, features: FeatureLevels, tracks: DecoderInput, patches_at: PatchesAt) -> SmallDecoderOutput:
         """Find the tracks in the image with these features."""
         height, width = (LEVEL_STRIDES[0] * length for length in features.sizes[0])
         size = constant((width, height), tracks.state)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from taptr_ros.model.backbone import fold_norms
 from taptr_ros.model.decoder import DecoderInput
-from taptr_ros.model.patches import Features, GatheredPatches
+from taptr_ros.model.patches import FeatureLevels, GatheredPatches
 from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.small_decoder import PatchesAt, SmallDecoder, SmallDecoderOutput
 from taptr_ros.model.small_encoder import SmallEncoder
@@ -33,15 +33,15 @@ class SmallNetwork(nn.Module):
         levels = self.encoder(image.permute(2, 0, 1).unsqueeze(0))
         return torch.cat([level.permute(0, 2, 3, 1).flatten() for level in levels])
 
-    def features(self, encoded: Tensor) -> Features:
+    def features(self, encoded: Tensor) -> FeatureLevels:
         """Cut what `encode` returned into its levels."""
         sizes = self.config.level_sizes
         channels = self.config.level_channels
         counts = [height * width * depth for (height, width), depth in zip(sizes, channels, strict=True)]
         levels = [part.view(-1, depth) for part, depth in zip(encoded.split(counts), channels, strict=True)]
-        return Features(levels, sizes)
+        return FeatureLevels(levels, sizes)
 
-    def init_queries(self, features: Features, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def init_queries(self, features: FeatureLevels, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample new points at unit coordinates `xy` [N,2].
 
         Returns content [N,D], context [N,3,3,context_dim] (x offset first) and the initial state [N,state_dim].
@@ -52,7 +52,7 @@ class SmallNetwork(nn.Module):
         rest = torch.zeros(1, self.config.state_dim - 2, dtype=xy.dtype, device=xy.device)
         return content, context, torch.cat((xy, rest.expand(xy.shape[0], -1)), dim=-1)
 
-    def decode(self, features: Features, tracks: DecoderInput) -> SmallDecoderOutput:
+    def decode(self, features: FeatureLevels, tracks: DecoderInput) -> SmallDecoderOutput:
         """Find the tracks in the image with these features."""
         return self.decoder(features, tracks, self.patches_at)
 

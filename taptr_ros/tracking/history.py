@@ -14,7 +14,7 @@ NANOSECONDS = 1_000_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Frame:
+class EncodedFrame:
     """What is kept of one frame."""
 
     number: int
@@ -38,7 +38,7 @@ class FrameHistory:
     """
 
     def __init__(self, seconds: float, frames: int, tolerance: float) -> None:
-        self._frames: collections.deque[Frame] = collections.deque(maxlen=frames)
+        self._frames: collections.deque[EncodedFrame] = collections.deque(maxlen=frames)
         self.reconfigure(seconds, tolerance)
 
     def reconfigure(self, seconds: float, tolerance: float) -> None:
@@ -48,7 +48,7 @@ class FrameHistory:
         """How far, in nanoseconds, a frame may be from the stamp that is looked up."""
 
     @property
-    def last(self) -> Frame | None:
+    def last(self) -> EncodedFrame | None:
         """The newest frame, or None before the first one."""
         return self._frames[-1] if self._frames else None
 
@@ -57,18 +57,18 @@ class FrameHistory:
         """The stamps that the history reaches over, in words."""
         return f"{self._frames[0].stamp} to {self._frames[-1].stamp} ns" if self._frames else "empty"
 
-    def append(self, frame: Frame) -> None:
+    def append(self, frame: EncodedFrame) -> None:
         """Keep a new frame and forget those that are too old."""
         self._frames.append(frame)
         while frame.stamp - self._frames[0].stamp > self._span:
             self._frames.popleft()
 
-    def nearest(self, stamp: int) -> Frame | None:
+    def nearest(self, stamp: int) -> EncodedFrame | None:
         """Return the frame whose stamp is nearest to `stamp`, or None if none is within the tolerance."""
         frame = min(self._frames, key=lambda candidate: abs(candidate.stamp - stamp), default=None)
         return frame if frame is not None and abs(frame.stamp - stamp) <= self.tolerance else None
 
-    def since(self, frame: Frame) -> Iterator[tuple[Frame, Features | None]]:
+    def since(self, frame: EncodedFrame) -> Iterator[tuple[EncodedFrame, Features | None]]:
         """Yield `frame` and all later ones, each with the features of the frame before it.
 
         `frame` itself comes with None: for tracks that start in it there is no frame before.

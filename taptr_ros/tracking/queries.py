@@ -15,7 +15,7 @@ OWN_IDS_END = 2**63
 
 
 @dataclasses.dataclass(frozen=True)
-class Query:
+class WaitingPoint:
     """One query point."""
 
     id: int

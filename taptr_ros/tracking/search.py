@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from taptr_ros.runtime.backend import Array, Backend, Features, TrackArrays
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.global_matching import match_globally
-from taptr_ros.tracking.history import Frame
+from taptr_ros.tracking.history import EncodedFrame
 from taptr_ros.tracking.slot_table import RECORD, Rows, SlotTable
 
 Ids = NDArray[np.uint64]
@@ -35,7 +35,7 @@ class Search:
         self._gate = self._tuning.match_gate if config.match_gate < 0 else config.match_gate
         self._margin = self._tuning.match_margin if config.match_margin < 0 else config.match_margin
 
-    def propose(self, frame: Frame) -> Ids:
+    def propose(self, frame: EncodedFrame) -> Ids:
         """Search for all tracks after a scene cut, and now and then for those unseen; move those found.
 
         Return the ids of all tracks that are not where they were: those moved now, and those that the last `settle`
@@ -67,7 +67,7 @@ class Search:
         self._arrays.state[rows[back]] = self._states[back]
         self._returned = self._proposed["id"][back]
 
-    def _sought(self, frame: Frame) -> Rows:
+    def _sought(self, frame: EncodedFrame) -> Rows:
         """Return the rows of the tracks to search for."""
         live, interval = self._table.live, self._config.rematch_interval
         sought = live["id"] != 0

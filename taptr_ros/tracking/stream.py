@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.tracking.checks import image_size
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.history import NANOSECONDS, Frame
+from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.tracker import PointTracker
 
@@ -168,7 +168,7 @@ class TrackStream:
             return None
         return f"The image stamp jumped back by {(newest - stamp) / NANOSECONDS:.3f} s"
 
-    def _lasting_size_change(self, size: tuple[int, int], newest: Frame) -> str | None:
+    def _lasting_size_change(self, size: tuple[int, int], newest: EncodedFrame) -> str | None:
         """Count an image of another size; say so when it is the last of several in a row."""
         self._of_other_size = self._of_other_size + 1 if size == self._other_size else 1
         self._other_size = size
@@ -184,12 +184,12 @@ def too_many(count: int) -> str | None:
     return f"The request holds {count} points, more than {MOST_POINTS}; send fewer at once."
 
 
-def _other_size_notice(size: tuple[int, int], newest: Frame) -> str:
+def _other_size_notice(size: tuple[int, int], newest: EncodedFrame) -> str:
     return (
         f"The image has {size[0]}x{size[1]} pixels but the stream {_text(newest)}; publish one camera on one topic. "
         f"{IMAGES_OF_A_NEW_SIZE} such images in a row begin a new stream."
     )
 
 
-def _text(frame: Frame) -> str:
+def _text(frame: EncodedFrame) -> str:
     return f"{frame.coordinates.width}x{frame.coordinates.height}"

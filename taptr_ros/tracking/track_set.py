@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from taptr_ros.runtime.backend import Array, Backend, Decoded, Features
 from taptr_ros.tracking import context_renewal
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.history import Frame
+from taptr_ros.tracking.history import EncodedFrame
 from taptr_ros.tracking.search import Search
 from taptr_ros.tracking.slot_table import Rows, SlotTable, blank_records, seen_probability
 from taptr_ros.tracking.states import TrackState, is_visible, track_states
@@ -90,7 +90,7 @@ class TrackSet:
             self._arrays.copy_row(row, other._arrays, source_row)
         other.clear()
 
-    def advance(self, frame: Frame, previous_features: Features | None, new: NewTracks) -> bool:
+    def advance(self, frame: EncodedFrame, previous_features: Features | None, new: NewTracks) -> bool:
         """Move all tracks from the previous frame to `frame` and start the `new` ones in it.
 
         `frame.decoded` says whether the decoder runs even if no track of this set needs it. Return whether it ran.
@@ -108,7 +108,7 @@ class TrackSet:
         self._remove_long_unseen()
         return decoded is not None
 
-    def start(self, frame: Frame, new: NewTracks) -> None:
+    def start(self, frame: EncodedFrame, new: NewTracks) -> None:
         """Start tracks in the frame that all others have been moved to."""
         settled = self._table.size
         self._start(frame, new, moved=np.empty(0, np.uint64))
@@ -118,7 +118,7 @@ class TrackSet:
         hysteresis = self._config.visibility_hysteresis
         return is_visible(seen_probability(records), records["visible"], self._threshold, hysteresis)
 
-    def _start(self, frame: Frame, new: NewTracks, moved: NDArray[np.uint64]) -> None:
+    def _start(self, frame: EncodedFrame, new: NewTracks, moved: NDArray[np.uint64]) -> None:
         """Append the new tracks and the support points that are missing: round new and moved tracks, and the grid."""
         tracks = blank_records(len(new.ids))
         tracks["id"], tracks["sequence"], tracks["xy"] = new.ids, new.sequence, new.xy
@@ -155,7 +155,7 @@ class TrackSet:
         grid["xy"] = self._layout.grid[places]
         return grid
 
-    def _decode(self, frame: Frame, previous_features: Features | None, settled: int) -> Decoded | None:
+    def _decode(self, frame: EncodedFrame, previous_features: Features | None, settled: int) -> Decoded | None:
         """Run the decoder if a track needs it. Rows from `settled` on start in this frame."""
         live = self._table.live
         updated = ~live["frozen"] & (np.arange(len(live)) < settled)
@@ -191,7 +191,7 @@ class TrackSet:
             weight = np.maximum(weight[kept], SMALLEST_WEIGHT)
             self._arrays.remember(rows[kept], slots[kept], content[kept], weight, frame_number)
 
-    def _renew_contexts(self, frame: Frame) -> None:
+    def _renew_contexts(self, frame: EncodedFrame) -> None:
         """Every few frames, let the contexts of visible tracks follow what the points look like."""
         share = self._info.context_renewal
         if not share:

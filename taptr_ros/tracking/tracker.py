@@ -24,8 +24,8 @@ from taptr_ros.runtime.memory import check_memory
 from taptr_ros.settings import settings_of
 from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, repeated
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.history import NANOSECONDS, Frame, FrameHistory
-from taptr_ros.tracking.queries import IdAllocator, Query, chosen_ids
+from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame, FrameHistory
+from taptr_ros.tracking.queries import IdAllocator, WaitingPoint, chosen_ids
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
 from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
 from taptr_ros.tracking.support import support_layout
@@ -55,7 +55,7 @@ class PointTracker:
         slots = (config.memory_slots, min(config.memory_slots, config.history_frames))
         self._check_memory(slots)
         self._live, self._catching_up = (TrackSet(backend, config, count) for count in slots)
-        self._waiting: list[Query] = []
+        self._waiting: list[WaitingPoint] = []
         self._ids = IdAllocator()
         self._added = 0
         self._streams = 0
@@ -82,7 +82,7 @@ class PointTracker:
         return [query.id for query in self._waiting]
 
     @property
-    def newest(self) -> Frame | None:
+    def newest(self) -> EncodedFrame | None:
         """The frame of the newest image, None before the first one of the stream."""
         return self._history.last
 
@@ -211,7 +211,7 @@ class PointTracker:
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
-        frame = Frame(last.number + 1 if last else 0, stamp, coordinates, features, scene_cut)
+        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, scene_cut)
 
         settled = {query.id for query in due} | {point.id for point in refused}
         self._waiting = [query for query in self._waiting if query.id not in settled]
@@ -269,12 +269,12 @@ class PointTracker:
         chosen: list[int],
         kept: Collection[int],
         stamp: int | None,
-        start: Frame | None,
+        start: EncodedFrame | None,
     ) -> list[int]:
         """Add good points in the frame `start`, or as ones that wait if it is None; return their ids."""
         ids = self._ids.assign(chosen, kept)
         queries = [
-            Query(id_, self._added + index, (x, y), stamp)
+            WaitingPoint(id_, self._added + index, (x, y), stamp)
             for index, (id_, (x, y)) in enumerate(zip(ids, points.tolist(), strict=True))
         ]
         self._added += len(queries)
@@ -304,7 +304,7 @@ class PointTracker:
             )
         return stamp
 
-    def _past_frame(self, stamp: int) -> Frame | None:
+    def _past_frame(self, stamp: int) -> EncodedFrame | None:
         """Return the frame in which points chosen at `stamp` start, None if it has yet to come."""
         last = self._history.last
         if last is None:
@@ -325,12 +325,12 @@ class PointTracker:
 
     def _due_queries(
         self, stamp: int, coordinates: UnitCoordinates
-    ) -> tuple[dict[Query, Frame | None], list[RefusedPoint]]:
+    ) -> tuple[dict[WaitingPoint, EncodedFrame | None], list[RefusedPoint]]:
         """Return the waiting points that start now, and those that never can.
 
         Each of the first comes with the past frame that it starts in, None for the new one.
         """
-        due: dict[Query, Frame | None] = {}
+        due: dict[WaitingPoint, EncodedFrame | None] = {}
         refused: list[RefusedPoint] = []
         places = np.array([query.xy for query in self._waiting], np.float64).reshape(-1, 2)
         for query, is_outside in zip(self._waiting, outside(places, coordinates).tolist(), strict=True):
@@ -353,7 +353,7 @@ class PointTracker:
                 refused.append(RefusedPoint(query.id, str(error)))
         return due, refused
 
-    def _catch_up(self, queries: list[Query], start: Frame) -> None:
+    def _catch_up(self, queries: list[WaitingPoint], start: EncodedFrame) -> None:
         """Start points in a past frame and bring them to the present."""
         joins = self._backend.info.starting_queries_join_decoder and start.decoded
         if start is self._history.last and not joins:
@@ -366,7 +366,7 @@ class PointTracker:
             self._catching_up.advance(frame, previous_features, starting)
         self._live.adopt(self._catching_up)
 
-    def _report(self, frame: Frame, refused: Iterable[RefusedPoint]) -> Tracks:
+    def _report(self, frame: EncodedFrame, refused: Iterable[RefusedPoint]) -> Tracks:
         tracks = self._live.tracks
         kept: dict[str, Any] = {column.name: tracks[column.name].copy() for column in COLUMNS if column.in_table}
         return Tracks(
@@ -383,7 +383,7 @@ class PointTracker:
         )
 
 
-def _new_tracks(queries: list[Query], frame: Frame) -> NewTracks:
+def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
     pixels = np.array([query.xy for query in queries], np.float64).reshape(-1, 2)
     return NewTracks(
         ids=np.array([query.id for query in queries], np.uint64),

@@ -21,7 +21,7 @@ from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from taptr_ros.training.scenes import Clip, generate
-from taptr_ros.training.views import Tracks, View, contrast, draw_view, film
+from taptr_ros.training.views import ClipTracks, View, contrast, draw_view, film
 
 SEQUENCE_FRAMES = 48
 """Most frames that are read of a sequence at once."""
@@ -66,7 +66,7 @@ class Batch:
 class Drawn:
     """The tracks of a clip that a source drew, and where its frames are."""
 
-    tracks: Tracks
+    tracks: ClipTracks
     frames: NDArray[np.uint8] | Path
     """[T,H,W,3], or the file that holds them."""
     contrasts: NDArray[np.float32] | None = None
@@ -75,7 +75,7 @@ class Drawn:
     @classmethod
     def of(cls, clip: Clip) -> Drawn:
         """Return a clip that has no file."""
-        return cls(Tracks.of(clip), clip.frames)
+        return cls(ClipTracks.of(clip), clip.frames)
 
     def contrast_in(self, frame: int) -> NDArray[np.float32]:
         """Return the contrast [N] round the points in a frame."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import DatasetError
 from taptr_ros.training.scenes import Clip, SceneConfig, generate
-from taptr_ros.training.views import Tracks, contrast
+from taptr_ros.training.views import ClipTracks, contrast
 
 SUFFIX = ".clip.npz"
 
@@ -54,13 +54,13 @@ def load_frames(path: Path) -> NDArray[np.uint8]:
         return frames
 
 
-def load_tracks(path: Path) -> tuple[Tracks, NDArray[np.float32]]:
+def load_tracks(path: Path) -> tuple[ClipTracks, NDArray[np.float32]]:
     """Read the tracks of what `save_clip` wrote, and the contrast [N,T] round the points, but not the frames."""
     with zipfile.ZipFile(path) as archive, archive.open("frames.npy") as file:
         np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
     with np.load(path) as file:
-        tracks = Tracks(file["xy"], file["visible"], file["known"], (shape[1], shape[2]))
+        tracks = ClipTracks(file["xy"], file["visible"], file["known"], (shape[1], shape[2]))
         return tracks, file["contrast"].astype(np.float32)
 
 

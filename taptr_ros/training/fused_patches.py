@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.model.patches import Features
+from taptr_ros.model.patches import FeatureLevels
 
 Loop = TypeVar("Loop", bound=Callable[..., None])
 
@@ -27,9 +27,9 @@ def _compiled(loop: Loop) -> Loop:
 
 
 class FusedPatches:
-    """`taptr_ros.model.patches.Patches` on a processor; `Features.gradients` receive the features' gradient."""
+    """`taptr_ros.model.patches.Patches` on a processor; `FeatureLevels.gradients` receive the features' gradient."""
 
-    def __init__(self, features: Features, centres: Tensor, radius: int) -> None:
+    def __init__(self, features: FeatureLevels, centres: Tensor, radius: int) -> None:
         """See `GatheredPatches`."""
         if features.gradients is None:
             raise InvalidConfigError("Fused patches need arrays for the gradients of the features.")

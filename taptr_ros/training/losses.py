@@ -28,7 +28,7 @@ LEAP = 24.0
 """Pixels of error up to which the position that was found from a heat map's peak is learnt from: further away, the peak
 was on something else."""
 
-REACH = 24.0
+FAR_OUTSIDE = 24.0
 """Pixels outside the image up to which a position is asked for."""
 
 UNKNOWN = 100.0
@@ -104,10 +104,10 @@ def position_loss(
         visible: [T,B,N] bool.
         known: [T,B,N] bool; nothing is learnt where it is False.
         size: width and height of the images.
-        hidden_weight: weight of points that are hidden. Those further than `REACH` outside the image have none.
+        hidden_weight: weight of points that are hidden. Those further than `FAR_OUTSIDE` outside the image have none.
         weights: [estimates,1,1]; the first estimate counts only where it is within `LEAP`.
     """
-    near = ((true > -REACH) & (true < size + REACH)).all(-1)
+    near = ((true > -FAR_OUTSIDE) & (true < size + FAR_OUTSIDE)).all(-1)
     weight = torch.where(visible, 1.0, hidden_weight) * (near & known)
     # Smooth at 0, where a distance is not.
     distance = ((positions - true.unsqueeze(1)).square().sum(-1) + 1e-3).sqrt()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.drawing.overlay import TrackOverlay
-from taptr_ros.evaluation.datasets import Sequence
+from taptr_ros.evaluation.datasets import AnnotatedSequence
 from taptr_ros.evaluation.evaluate import evaluate
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import RASTER_OFFSET
@@ -31,7 +31,7 @@ class EvaluationScenes:
     def __init__(self, config: EvaluationConfig) -> None:
         self._clips = [generate(config.scenes, FIRST_SEED + index) for index in range(config.clips)]
 
-    def sequences(self) -> Iterator[Sequence]:
+    def sequences(self) -> Iterator[AnnotatedSequence]:
         """Yield the scenes as sequences to evaluate on."""
         for index, clip in enumerate(self._clips):
             yield as_sequence(f"scene_{index}", clip)
@@ -51,9 +51,9 @@ class EvaluationScenes:
         return picture
 
 
-def as_sequence(name: str, clip: Clip) -> Sequence:
+def as_sequence(name: str, clip: Clip) -> AnnotatedSequence:
     """Return a clip as a sequence with ground truth."""
-    return Sequence(
+    return AnnotatedSequence(
         name=name,
         frames=clip.frames,
         points=np.asarray(clip.xy + RASTER_OFFSET, np.float32),

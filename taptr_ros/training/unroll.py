@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taptr_ros.model.constants import constant
 from taptr_ros.model.decoder import DecoderInput
-from taptr_ros.model.patches import Features, GatheredPatches
+from taptr_ros.model.patches import FeatureLevels, GatheredPatches
 from taptr_ros.model.rotary import rotary_phase, rotated_back
 from taptr_ros.model.small_decoder import SmallDecoderOutput
 from taptr_ros.model.small_network import SmallNetwork
@@ -79,12 +79,12 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
 
         network.patches_at = FusedPatches
 
-    tracks = _UnrolledTracks(network, batch, Features([leaf[0] for leaf in leaves], sizes, image))
+    tracks = _UnrolledTracks(network, batch, FeatureLevels([leaf[0] for leaf in leaves], sizes, image))
     for frame in range(1, first):
         with torch.no_grad():
             rows = [_rows(level, clips)[0] for level in encode(batch.images[frame : frame + 1])]
             # The start's gradients stand in for the frame's: nothing is added to them.
-            tracks.advance(frame, Features(rows, sizes, image, start.gradients))
+            tracks.advance(frame, FeatureLevels(rows, sizes, image, start.gradients))
     outputs = [tracks.advance(frame, features) for frame, features in enumerate(learnt, first)]
 
     def backward(loss: Tensor) -> None:
@@ -114,7 +114,7 @@ def unroll(network: SmallNetwork, batch: Batch, *, lead: int = 0, fused: bool, b
 class _UnrolledTracks:
     """The tracks of a batch, B * N points one after the other, with all that they remember."""
 
-    def __init__(self, network: SmallNetwork, batch: Batch, features: Features) -> None:
+    def __init__(self, network: SmallNetwork, batch: Batch, features: FeatureLevels) -> None:
         """Start at the true places in the first frame, whose features these are."""
         self._network, self._batch = network, batch
         self._content, self._query_context, self._state = network.init_queries(features, batch.xy[0].flatten(0, 1))
@@ -125,7 +125,7 @@ class _UnrolledTracks:
         self._weights = [torch.ones_like(self._content[:, 0])]
         self._moving = torch.ones_like(self._content[:, 0], dtype=torch.bool)
 
-    def advance(self, frame: int, features: Features) -> SmallDecoderOutput:
+    def advance(self, frame: int, features: FeatureLevels) -> SmallDecoderOutput:
         """Follow the points into a frame."""
         tracks = DecoderInput(
             content=self._content,
@@ -152,7 +152,7 @@ class _UnrolledTracks:
                 self._renew_contexts(features, output)
         return output
 
-    def _renew_contexts(self, features: Features, output: SmallDecoderOutput) -> None:
+    def _renew_contexts(self, features: FeatureLevels, output: SmallDecoderOutput) -> None:
         """Renew the contexts of visible points; nothing is learnt from what surrounds them."""
         xy, visibility, confidence = self._network.estimates(output)
         config = self._network.config
@@ -177,15 +177,17 @@ def _rows(level: Tensor, clips: int) -> Tensor:
 
 def _features_by_frame(
     leaves: list[Tensor], sizes: list[tuple[int, int]], image: Tensor, *, fused: bool
-) -> list[Features]:
+) -> list[FeatureLevels]:
     """Return the features of all clips in every frame, from levels [T,B*h*w,C]; `image` [B*N] tells a point's clip."""
     gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
     if fused:
         return [
-            Features([leaf.detach()[frame] for leaf in leaves], sizes, image, [part[frame] for part in gradients])
+            FeatureLevels([leaf.detach()[frame] for leaf in leaves], sizes, image, [part[frame] for part in gradients])
             for frame in range(len(leaves[0]))
         ]
-    return [Features(list(levels), sizes, image) for levels in zip(*(leaf.unbind(0) for leaf in leaves), strict=True)]
+    return [
+        FeatureLevels(list(levels), sizes, image) for levels in zip(*(leaf.unbind(0) for leaf in leaves), strict=True)
+    ]
 
 
 def found_again(state: Tensor, true: Tensor, visible: Tensor, size: int) -> Tensor:

@@ -93,7 +93,7 @@ class View:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tracks:
+class ClipTracks:
     """The tracks of a clip of T frames of H x W pixels, without its frames."""
 
     xy: NDArray[np.float32]
@@ -106,7 +106,7 @@ class Tracks:
     """(H, W)."""
 
     @classmethod
-    def of(cls, clip: Clip) -> Tracks:
+    def of(cls, clip: Clip) -> ClipTracks:
         """Return the tracks of a clip."""
         return cls(clip.xy, clip.visible, clip.known, (clip.frames.shape[1], clip.frames.shape[2]))
 
@@ -115,7 +115,7 @@ ContrastIn = Callable[[int], NDArray[np.float32]]
 """Returns the contrast [N] round all points in a frame; see `contrast`."""
 
 
-def draw_view(tracks: Tracks, contrast_in: ContrastIn, stage: StageConfig, rng: np.random.Generator) -> View | None:
+def draw_view(tracks: ClipTracks, contrast_in: ContrastIn, stage: StageConfig, rng: np.random.Generator) -> View | None:
     """Draw a view of the stage's frames, size and points; None if this one would be of no use."""
     total = tracks.visible.shape[1]
     gap = 0

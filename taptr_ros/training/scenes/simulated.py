@@ -14,7 +14,7 @@ from taptr_ros.training.scenes.offscreen import OffscreenRenderer, load_mujoco
 from taptr_ros.training.scenes.rooms import LED_PREFIX, Room, random_room
 from taptr_ros.training.scenes.textures import Textures
 from taptr_ros.training.scenes.tracks import inside_image, near_image
-from taptr_ros.training.scenes.world import Tracks
+from taptr_ros.training.scenes.world import TrueTracks
 
 _STEPS = 8
 """Steps of the simulation per frame; motion blur takes its pictures from them."""
@@ -86,7 +86,7 @@ class SimulatedWorld:
         part, _ = self._cast(self._rays(xy, step), step)
         return np.where(part < 0, -1, np.where(self._is_object[part], part, 0))
 
-    def track(self, xy: Floats, starts: NDArray[np.int64]) -> Tracks:
+    def track(self, xy: Floats, starts: NDArray[np.int64]) -> TrueTracks:
         """See `World`."""
         part, local = self.attach(xy, starts)
         positions = np.empty((len(xy), len(self._steps), 2))

@@ -12,7 +12,7 @@ from taptr_ros.training.scenes.painting import Painter
 from taptr_ros.training.scenes.scene import Scene
 from taptr_ros.training.scenes.tracks import locate_points, owners, track_points
 
-Tracks = tuple[Floats, NDArray[np.bool_]]
+TrueTracks = tuple[Floats, NDArray[np.bool_]]
 """Positions [N,T,2] in pixels and visibility [N,T]."""
 
 
@@ -30,7 +30,7 @@ class World(Protocol):
         """
         ...
 
-    def track(self, xy: Floats, starts: NDArray[np.int64]) -> Tracks:
+    def track(self, xy: Floats, starts: NDArray[np.int64]) -> TrueTracks:
         """Return the tracks of what is seen at positions [N,2] of the frames `starts` [N]."""
         ...
 
@@ -49,6 +49,6 @@ class LayeredWorld:
         """See `World`."""
         return owners(self._scene, xy, frame)
 
-    def track(self, xy: Floats, starts: NDArray[np.int64]) -> Tracks:
+    def track(self, xy: Floats, starts: NDArray[np.int64]) -> TrueTracks:
         """See `World`."""
         return track_points(self._scene, *locate_points(self._scene, xy, starts))
