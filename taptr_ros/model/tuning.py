@@ -42,7 +42,7 @@ class Tuning:
     )
     renewal_interval: int = setting(4, "Frames between two renewals of a context.", limits=(1, 65536))
     renewal_visibility: float = setting(
-        0.8, "Visibility probability from which on a point's context is renewed.", limits=(0.0, 1.0)
+        0.8, "Product of visibility and confidence from which on a point's context is renewed.", limits=(0.0, 1.0)
     )
     renewal_similarity: float = setting(
         0.8,

@@ -41,7 +41,7 @@ class BackendInfo:
     state_dim: int
     """Numbers that a track carries from frame to frame, for instance 4 box logits."""
     visible_threshold: float
-    """Visibility probability above which a point counts as visible."""
+    """Product of visibility and confidence above which a point counts as visible."""
     context_renewal: float
     """How much of a visible track's context is replaced by what surrounds it now, whenever contexts are renewed."""
     tuning: Tuning
