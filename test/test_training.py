@@ -118,6 +118,18 @@ def test_recipes_survive_yaml_and_shipped_ones_are_valid(tmp_path: Path) -> None
             "{stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: [1" + "0" * 400 + ", 1]}]}",
             "too large",
         ),
+        ("{stages: [], data: {uses: .nan}}", "uses is nan; use a number from 0 on"),
+        ("{stages: [], data: {recording_share: 1.5}}", "recording_share is 1.5; use a number from 0 to 1"),
+        ("{stages: [], data: {pool: 3}}", "pool is 3; use a string, or none at all"),
+        ("{stages: [], data: {scenes: [{kind: opera}]}}", "kind is 'opera'; choose one of layered, spatial, simulated"),
+        ("{stages: [], evaluation: {every: 0}}", "every is 0; use a whole number from 1 on"),
+        ("{stages: [], gradient_norm: 0}", r"gradient_norm is 0\.0; use a number above 0\."),
+        ("{stages: [], bfloat16: 1}", "bfloat16 is 1; use true or false"),
+        ("{stages: [], model: {context_renewal: 1}}", "use a number from 0 to below 1"),
+        (
+            "stages: [{steps: 3, frames: 2, size: 48, clips: 1, points: 4, rate: [.inf, 1e-4]}]",
+            "use 2 values, each a number above 0 to 1e",
+        ),
     ],
 )
 def test_wrong_recipes_are_refused(text: str, words: str, tmp_path: Path) -> None:

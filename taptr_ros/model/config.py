@@ -91,6 +91,7 @@ class ModelConfig:
         0.5,
         "Visibility probability above which a point counts as visible.",
         limits=(0.0, 1.0),
+        excluded=(0.0, 1.0),
     )
     tuning: Tuning = Tuning()
     """How the tracker searches with these weights."""
@@ -142,8 +143,6 @@ class ModelConfig:
             raise InvalidConfigError(f"hidden_dim {self.hidden_dim} must be a multiple of {GROUP_NORM_GROUPS}.")
         if self.sine_features % 2:
             raise InvalidConfigError(f"sine_features is {self.sine_features}; use an even number.")
-        if not 0.0 < self.visible_threshold < 1.0:
-            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
 
     @property
     def levels(self) -> int:

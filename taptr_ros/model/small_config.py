@@ -84,6 +84,7 @@ class SmallConfig:
         "How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how "
         "a point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper.",
         limits=(0.0, 1.0),
+        excluded=(1.0,),
     )
     height: int = setting(
         384,
@@ -100,6 +101,7 @@ class SmallConfig:
         "Probability of being visible and close above which a point counts as visible. Reporting a point raises the "
         "Jaccard J exactly if that probability is above J / (1 + J).",
         limits=(0.0, 1.0),
+        excluded=(0.0, 1.0),
     )
     tuning: Tuning = TAPTR_SMALL_TUNING
     """How the tracker searches with these weights and renews contexts."""
@@ -127,10 +129,6 @@ class SmallConfig:
             raise InvalidConfigError(
                 f"temporal_layers is {self.temporal_layers}, but there are only {self.decoder_layers} decoder layers."
             )
-        if self.context_renewal == 1.0:
-            raise InvalidConfigError(f"context_renewal is {self.context_renewal}; use a share from 0 to below 1.")
-        if not 0.0 < self.visible_threshold < 1.0:
-            raise InvalidConfigError(f"visible_threshold is {self.visible_threshold}; use a value between 0 and 1.")
 
     @property
     def context_dim(self) -> int:

@@ -13,28 +13,56 @@ import yaml
 
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.model.small_config import LEVEL_STRIDES, SmallConfig
+from taptr_ros.settings import check_settings, described, setting
 from taptr_ros.training.scenes import SceneConfig
+
+COUNT = (1, math.inf)
+"""Limits of how many there are, where there must be one."""
+
+ANY = (0, math.inf)
+"""Limits of what is not below 0."""
+
+SHARE = (0.0, 1.0)
+"""Limits of a part of the whole."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
-    """A part of the run with one kind of batch. Numbers of clips are for each process."""
+    """A part of the run with one kind of batch. Numbers of clips are for each process.
 
-    steps: int
-    """Optimizer steps."""
-    frames: int
-    """Frames per clip; the points start in the first."""
-    size: int
-    """Width and height, in pixels, of the crops that clips are cut and scaled to."""
-    clips: int
-    """Clips per step and process."""
-    points: int
-    """Points per clip."""
-    rate: tuple[float, float]
-    """Learning rate at the stage's start and end, with half a cosine between."""
-    lead: int = 0
-    """How many of the frames after the first are only followed, which makes memories long for a third of the time that
-    learning from them takes."""
+    Raises `InvalidConfigError`, as all parts of a recipe do, if a value is of the wrong kind or out of range.
+    """
+
+    steps: int = dataclasses.field(metadata=described("Optimizer steps.", limits=COUNT))
+    frames: int = dataclasses.field(
+        metadata=described("Frames per clip; the points start in the first.", limits=(2, math.inf))
+    )
+    size: int = dataclasses.field(
+        metadata=described("Width and height, in pixels, of the crops that clips are cut and scaled to.", limits=COUNT)
+    )
+    clips: int = dataclasses.field(metadata=described("Clips per step and process.", limits=COUNT))
+    points: int = dataclasses.field(metadata=described("Points per clip.", limits=COUNT))
+    rate: tuple[float, float] = dataclasses.field(
+        metadata=described(
+            "Learning rate at the stage's start and end, with half a cosine between.",
+            limits=(0.0, 1e6),
+            excluded=(0.0,),
+        )
+    )
+    lead: int = setting(
+        0,
+        "How many of the frames after the first are only followed, which makes memories long for a third of the time "
+        "that learning from them takes.",
+        limits=ANY,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.frames < self.lead + 2 or self.size % LEVEL_STRIDES[-1]:
+            raise InvalidConfigError(
+                f"A stage has {self.frames} frames, {self.lead} of them lead, of {self.size} pixels; use at least two "
+                f"frames more than lead, and a size that is a multiple of {LEVEL_STRIDES[-1]}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,61 +71,101 @@ class DataConfig:
 
     scenes: tuple[SceneConfig, ...] = (SceneConfig(),)
     """Kinds of scenes, in equal shares."""
-    pool: str | None = None
-    """Folder of clips that generators fill and training draws from. Without one every clip is generated when it is
-    needed and used once: slower on a processor, but a step draws the same clips whenever it is repeated."""
-    pool_clips: int = 1000
-    """Clips in the pool, 5 MB each at 24 frames of 256x256."""
-    pool_start: int = 100
-    """Clips that the pool must hold before training starts."""
-    uses: float = 20.0
-    """How often a clip is drawn, on average, before a new one replaces it; infinity never replaces any."""
-    generators: int = 1
-    """Generator processes."""
-    loaders: int = 0
-    """Processes that draw views ahead of training; without one, training draws them itself."""
-    recordings: str | None = None
-    """Folder of recordings with the tracks of a teacher, as `taptr teach` writes it."""
-    recording_share: float = 0.3
-    """Share of the drawn clips that come from `recordings` where there are some."""
-    sequences: str | None = None
-    """Folder of your own sequences, in the formats that `taptr eval` reads, for fine-tuning."""
-    sequence_share: float = 0.5
-    """Share of the drawn clips that come from `sequences` where there are some."""
+    pool: str | None = setting(
+        None,
+        "Folder of clips that generators fill and training draws from. Without one every clip is generated when it is "
+        "needed and used once: slower on a processor, but a step draws the same clips whenever it is repeated.",
+    )
+    pool_clips: int = setting(1000, "Clips in the pool, 5 MB each at 24 frames of 256x256.", limits=ANY)
+    pool_start: int = setting(100, "Clips that the pool must hold before training starts.", limits=ANY)
+    uses: float = setting(
+        20.0,
+        "How often a clip is drawn, on average, before a new one replaces it; infinity never replaces any.",
+        limits=ANY,
+    )
+    generators: int = setting(1, "Generator processes.", limits=ANY)
+    loaders: int = setting(
+        0,
+        "Processes that draw views ahead of training; without one, training draws them itself.",
+        limits=ANY,
+    )
+    recordings: str | None = setting(
+        None,
+        "Folder of recordings with the tracks of a teacher, as `taptr teach` writes it.",
+    )
+    recording_share: float = setting(
+        0.3,
+        "Share of the drawn clips that come from `recordings` where there are some.",
+        limits=SHARE,
+    )
+    sequences: str | None = setting(
+        None,
+        "Folder of your own sequences, in the formats that `taptr eval` reads, for fine-tuning.",
+    )
+    sequence_share: float = setting(
+        0.5,
+        "Share of the drawn clips that come from `sequences` where there are some.",
+        limits=SHARE,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.scenes:
+            raise InvalidConfigError("scenes is empty; name at least one kind.")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of the losses, see `taptr_ros.training.losses`."""
 
-    position: float = 1.0
-    """Of the distance from the true position, per 4 pixels."""
-    hidden: float = 0.2
-    """Of the position of points that are hidden, compared with visible ones."""
-    visibility: float = 0.5
-    """Of the cross-entropy of visibility."""
-    occlusion: float = 3.0
-    """Of the visibility of points that are hidden, compared with visible ones, which are several times as many."""
-    confidence: float = 0.25
-    """Of the cross-entropy of confidence, of visible points."""
-    contrastive: float = 0.3
-    """Of the contrastive loss, mean over the levels and the heat map."""
-    layer_discount: float = 0.7
-    """Every decoder layer's loss counts this much less than the next one's."""
-    fine_points: int = 12
-    """Points per clip in the contrastive loss of the finest level, which has most of its cost."""
+    position: float = setting(1.0, "Of the distance from the true position, per 4 pixels.", limits=ANY)
+    hidden: float = setting(
+        0.2,
+        "Of the position of points that are hidden, compared with visible ones.",
+        limits=ANY,
+    )
+    visibility: float = setting(0.5, "Of the cross-entropy of visibility.", limits=ANY)
+    occlusion: float = setting(
+        3.0,
+        "Of the visibility of points that are hidden, compared with visible ones, which are several times as many.",
+        limits=ANY,
+    )
+    confidence: float = setting(0.25, "Of the cross-entropy of confidence, of visible points.", limits=ANY)
+    contrastive: float = setting(
+        0.3,
+        "Of the contrastive loss, mean over the levels and the heat map.",
+        limits=ANY,
+    )
+    layer_discount: float = setting(
+        0.7,
+        "Every decoder layer's loss counts this much less than the next one's.",
+        limits=ANY,
+    )
+    fine_points: int = setting(
+        12,
+        "Points per clip in the contrastive loss of the finest level, which has most of its cost.",
+        limits=ANY,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured during training, on scenes that training does not see."""
 
-    every: int = 500
-    """Steps between two evaluations; there is always one at the end."""
+    every: int = setting(500, "Steps between two evaluations; there is always one at the end.", limits=COUNT)
     scenes: SceneConfig = SceneConfig(points=48)  # noqa: RUF009 - immutable
     """Kind of scenes."""
-    clips: int = 8
-    """Number of scenes. They have negative seeds, which no training clip has."""
+    clips: int = setting(
+        8,
+        "Number of scenes. They have negative seeds, which no training clip has.",
+        limits=ANY,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,62 +185,41 @@ class TrainingConfig:
     """Weights of the losses."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What is measured during training."""
-    initial: str | None = None
-    """Model file whose weights training starts from, for fine-tuning; without one, all but the trunk's are random."""
-    pretrained_trunk: bool = True
-    """Start the trunk from ImageNet weights rather than from random ones."""
-    seed: int = 0
-    """Of the random weights and of everything drawn at random."""
-    processes: int = 1
-    """Processes that share a step's clips. Ignored under torchrun, which has its own."""
-    threads: int = 1
-    """Processor threads of each process."""
-    device: str = "cpu"
-    """cpu, or cuda: every process takes the GPU of its local rank."""
-    bfloat16: bool = False
-    """Encode images in bfloat16: for GPUs, and processors that compute in it."""
-    captured: bool = True
-    """On a GPU, run each step's passes as one CUDA graph."""
-    warmup_steps: int = 40
-    """Steps in which the learning rate rises from 0."""
-    trunk_rate: float = 0.2
-    """Learning rate of the trunk, which starts from ImageNet weights, as a share of the others'."""
-    weight_decay: float = 1e-4
-    """AdamW's weight decay, of matrices only."""
-    gradient_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
-    average_decay: float = 0.999
-    """Decay, per step, of the moving average of the weights, which is what is evaluated and kept."""
-    checkpoint_minutes: float = 4.0
-    """Minutes between two checkpoints."""
-    log_every: int = 25
-    """Steps between two lines in the log."""
+    initial: str | None = setting(
+        None,
+        "Model file whose weights training starts from, for fine-tuning; without one, all but the trunk's are random.",
+    )
+    pretrained_trunk: bool = setting(True, "Start the trunk from ImageNet weights rather than from random ones.")
+    seed: int = setting(0, "Of the random weights and of everything drawn at random.", limits=ANY)
+    processes: int = setting(
+        1,
+        "Processes that share a step's clips. Ignored under torchrun, which has its own.",
+        limits=COUNT,
+    )
+    threads: int = setting(1, "Processor threads of each process.", limits=COUNT)
+    device: str = setting("cpu", "cpu, or cuda: every process takes the GPU of its local rank.")
+    bfloat16: bool = setting(False, "Encode images in bfloat16: for GPUs, and processors that compute in it.")
+    captured: bool = setting(True, "On a GPU, run each step's passes as one CUDA graph.")
+    warmup_steps: int = setting(40, "Steps in which the learning rate rises from 0.", limits=ANY)
+    trunk_rate: float = setting(
+        0.2,
+        "Learning rate of the trunk, which starts from ImageNet weights, as a share of the others'.",
+        limits=ANY,
+    )
+    weight_decay: float = setting(1e-4, "AdamW's weight decay, of matrices only.", limits=ANY)
+    gradient_norm: float = setting(1.0, "Gradients are scaled down to this norm.", limits=ANY, excluded=(0.0,))
+    average_decay: float = setting(
+        0.999,
+        "Decay, per step, of the moving average of the weights, which is what is evaluated and kept.",
+        limits=SHARE,
+    )
+    checkpoint_minutes: float = setting(4.0, "Minutes between two checkpoints.", limits=ANY, excluded=(0.0,))
+    log_every: int = setting(25, "Steps between two lines in the log.", limits=COUNT)
 
     def __post_init__(self) -> None:
-        positive = ("processes", "threads", "checkpoint_minutes", "log_every", "gradient_norm")
-        parts: tuple[Any, ...] = (self, self.data, self.loss, self.evaluation, *self.stages)
-        for part in parts:
-            for field in dataclasses.fields(part):
-                value = getattr(part, field.name)
-                numbers = value if isinstance(value, tuple) else (value,)
-                for number in numbers:
-                    if isinstance(number, int | float) and not isinstance(number, bool):
-                        above_zero = isinstance(part, StageConfig) or field.name in positive
-                        zero_allowed = field.name == "lead" or not above_zero
-                        if not number >= 0 or (number == 0 and not zero_allowed):
-                            raise InvalidConfigError(f"{field.name} is {value!r}; use a number above 0.")
+        check_settings(self)
         if not self.stages:
             raise InvalidConfigError("stages is empty; name at least one.")
-        for stage in self.stages:
-            finite = all(map(math.isfinite, stage.rate))
-            if stage.frames < stage.lead + 2 or stage.size % LEVEL_STRIDES[-1] or not finite:
-                raise InvalidConfigError(
-                    f"A stage has {stage.frames} frames, {stage.lead} of them lead, of {stage.size} pixels at rates "
-                    f"{stage.rate}; use at least two frames more than lead, a size that is a multiple of "
-                    f"{LEVEL_STRIDES[-1]}, and finite rates."
-                )
-        if not self.data.scenes:
-            raise InvalidConfigError("scenes is empty; name at least one kind.")
 
     @property
     def steps(self) -> int:
@@ -220,7 +267,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parse(kind: Any, value: Any, where: str) -> Any:
-    """Turn plain YAML values into `kind`: a dataclass, a tuple, an optional or a plain type."""
+    """Turn plain YAML values into `kind`: a dataclass, a tuple, an optional or a plain type, which is not checked."""
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise InvalidConfigError(f"{where} is {value!r}; use names and values.")
@@ -241,23 +288,12 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
                 f"{where} is {value!r}; use a list{'' if ... in arguments else ' of its numbers'}."
             )
         return tuple(_parse(arguments[0], item, where) for item in value)
-    if origin is typing.Literal:
-        return value
-    if kind is float and isinstance(value, str):
-        # YAML 1.1 takes 1e-3 for a text.
-        with_number = _number(value)
-        value = value if with_number is None else with_number
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (kind is not bool and isinstance(value, bool)):
-        raise InvalidConfigError(f"{where} is {value!r}; use a value of type {kind.__name__}.")
-    try:
-        return kind(value)
-    except OverflowError:
-        raise InvalidConfigError(f"{where} is too large; use a smaller number.") from None
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except (ValueError, OverflowError):
-        return None
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        # YAML 1.1 takes 1e-3 for a text. What is no number at all, the dataclass refuses.
+        try:
+            return float(value)
+        except ValueError:
+            return value
+        except OverflowError:
+            raise InvalidConfigError(f"{where} is too large; use a smaller number.") from None
+    return value
