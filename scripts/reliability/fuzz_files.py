@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from reliability import scene
 from reliability.mutators import Generator, mutated, odd_float, odd_integer, odd_json, odd_text
-from taptr_ros.cli.points import QueryPoints, parse_points
+from taptr_ros.cli.points import RequestedPoints, parse_points
 from taptr_ros.errors import TaptrError
 from taptr_ros.evaluation.datasets import load_dataset
 from taptr_ros.messages.encoded import decode_image
@@ -262,7 +262,7 @@ def _is_taken(points: str) -> bool:
         queries.check_inside(64, 48)
     except REFUSALS:
         return False
-    assert isinstance(queries, QueryPoints)
+    assert isinstance(queries, RequestedPoints)
     return True
 
 
