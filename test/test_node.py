@@ -522,7 +522,7 @@ def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None
         client.frame(0)
         assert len(client.frame(1).points) == 3
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
-        assert len(client.set_parameters(capacity=16)[0].reason) > 0
+        assert len(client.set_parameters(capacity=32)[0].reason) > 0
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.connect()
         assert client.frame(0).points == []  # a new stream

@@ -34,7 +34,7 @@ from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.painter import Painter
-from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
+from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import (
     IMAGE_TRANSPORT,
     STOP_TIME,
@@ -86,7 +86,7 @@ def reported(transition: Transition) -> Transition:
     return wrapper
 
 
-class TrackerNode(LifecycleNode):
+class TrackerNode(ParameterNode, LifecycleNode):
     """Tracks points through a stream of images.
 
     `configure` loads the model, `activate` warms it up and begins a stream, `deactivate` ends the stream and `cleanup`
