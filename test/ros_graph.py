@@ -16,7 +16,7 @@ from typing import Any
 
 import cv2
 import rclpy
-from geometry_msgs.msg import PointStamped
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters, ListParameters, SetParameters
@@ -134,6 +134,9 @@ class Client:
         self._queries = node.create_publisher(QueryPoints, "query_points", 10)
         self._removals = node.create_publisher(RemovePoints, "remove_points", 10)
         self._clicks = node.create_publisher(PointStamped, "clicked_point", 10)
+        self._mouse = {
+            topic: node.create_publisher(Point, f"{topic}_mouse_left", 10) for topic in ("image", "tracks/image")
+        }
         self._spinner = Spinner(node, context)
 
     def close(self) -> None:
@@ -167,7 +170,7 @@ class Client:
 
     def connect(self) -> None:
         """Wait until images and queries get through, then begin a new stream."""
-        publishers = (self._images, self._queries, self._removals, self._clicks)
+        publishers = (self._images, self._queries, self._removals, self._clicks, *self._mouse.values())
         wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
         # A best-effort image sent before the other side knows its publisher is lost: send until one arrives.
         for probe in until_timeout():
@@ -192,7 +195,7 @@ class Client:
 
     def publish_bytes(self, data: bytes) -> None:
         """Publish a serialized message, or what is none, on every topic that the tracker reads."""
-        for publisher in (self._images, self._queries, self._removals, self._clicks):
+        for publisher in (self._images, self._queries, self._removals, self._clicks, *self._mouse.values()):
             publisher.publish(data)
 
     def publish_image(self, message: Any) -> None:
@@ -224,10 +227,15 @@ class Client:
     def publish_removal(self, ids: list[int]) -> None:
         self._removals.publish(RemovePoints(ids=ids))
 
-    def click(self, x: float, y: float, at: int = 0) -> None:
-        message = PointStamped(header=header(at))
-        message.point.x, message.point.y = x, y
+    def click(self, x: float, y: float, at: int = 0, frame_id: str = FRAME_ID) -> None:
+        """Publish a click as a display tool does that knows the image's header."""
+        message = PointStamped(header=header(at), point=Point(x=x, y=y))
+        message.header.frame_id = frame_id
         self._clicks.publish(message)
+
+    def click_in_rqt(self, x: float, y: float, topic: str = "image") -> None:
+        """Publish a click as rqt_image_view does when it shows a topic."""
+        self._mouse[topic].publish(Point(x=x, y=y))
 
     def remove(self, ids: list[int]) -> list[int]:
         response = self.call(srv.RemovePoints, "remove_points", srv.RemovePoints.Request(ids=ids))

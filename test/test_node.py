@@ -190,6 +190,39 @@ def test_a_click_with_another_clock_starts_in_the_newest_image(client: Client) -
     client.still_until(lambda tracks: len(tracks.points) == 1)
 
 
+@pytest.mark.parametrize("topic", ["image", "tracks/image"])
+def test_a_click_in_rqt_image_view_starts_a_point_in_the_newest_image(client: Client, topic: str) -> None:
+    client.frame(0)
+    client.click_in_rqt(60.0, 50.0, topic)
+    (clicked,) = client.still_until(lambda tracks: len(tracks.points) == 1).points
+    assert (clicked.x, clicked.y) == pytest.approx((60.0, 50.0), abs=0.5)
+
+
+def test_a_click_in_rqt_image_view_outside_the_image_is_refused(client: Client) -> None:
+    client.frame(0)
+    client.act_until_logged(
+        lambda: client.click_in_rqt(9999.0, 1.0), f"{client.node.get_namespace()}/image_mouse_left: ", "(9999, 1)"
+    )
+    assert ids(client.frame(1)) == []
+
+
+def test_a_click_in_metres_of_another_frame_is_refused(client: Client) -> None:
+    client.frame(0)
+    refusal = client.act_until_logged(
+        lambda: client.click(1.2, 3.4, frame_id="map"),
+        f"clicked_point: The click is in the frame 'map', but the images are in '{FRAME_ID}'",
+    )
+    assert "metres" in refusal
+    assert "rqt_image_view" in refusal
+    assert ids(client.frame(1)) == []
+
+
+def test_a_click_without_a_frame_is_in_pixels(client: Client) -> None:
+    client.frame(0)
+    client.click(*POINTS[0], frame_id="")
+    client.still_until(lambda tracks: len(tracks.points) == 1)
+
+
 def test_waiting_points_that_turn_out_unusable_are_reported_and_cost_no_image(client: Client) -> None:
     response = client.add([(WIDTH + 50.0, 10.0), POINTS[0]], ids=[51, 52])
     assert list(response.refusals) == ["", ""]  # no image yet: its size is not known
@@ -489,7 +522,7 @@ def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None
         client.frame(0)
         assert len(client.frame(1).points) == 3
         assert client.transition(Transition.TRANSITION_DEACTIVATE)
-        assert len(client.set_parameters(capacity=16)[0].reason) > 0
+        assert len(client.set_parameters(capacity=32)[0].reason) > 0
         assert client.transition(Transition.TRANSITION_ACTIVATE)
         client.connect()
         assert client.frame(0).points == []  # a new stream

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Point
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -23,7 +24,7 @@ from ros_graph import Client, Inbox, Spinner, new_namespace, ros_context, wait_u
 from sensor_msgs.msg import Image
 
 from taptr_ros.drawing.overlay import TrackOverlay
-from taptr_ros.errors import InvalidConfigError
+from taptr_ros.errors import InvalidConfigError, InvalidPointsError
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.tracker_node import TrackerNode
 from taptr_ros.tracking import Tracks
@@ -142,3 +143,23 @@ def test_diagnostics_are_those_of_the_stream_that_runs() -> None:
     report = statistics.report("node", "active", None)
     assert report.level == DiagnosticStatus.ERROR
     assert "It is damaged." in report.message
+
+
+def test_clicks_in_rqt_image_view_follow_the_name_of_the_image(context: Context) -> None:
+    arguments = ["--ros-args", "-r", "image:=/front/image_raw", "-r", "/tracks/image_mouse_left:=/clicks"]
+    overrides = [Parameter("model", value="lucas_kanade")]
+    node = TrackerNode(context=context, cli_args=arguments, parameter_overrides=overrides)
+    node.autostart()
+    kinds = {subscription.topic_name: subscription.msg_type for subscription in node.subscriptions}
+    assert kinds["/front/image_raw_mouse_left"] is kinds["/clicks"] is Point
+    node.destroy_node()
+
+
+def test_a_click_in_a_frame_before_the_first_image_is_refused(context: Context) -> None:
+    overrides = [Parameter("model", value="lucas_kanade")]
+    node = TrackerNode(context=context, namespace=new_namespace(), parameter_overrides=overrides)
+    node.autostart()
+    with pytest.raises(InvalidPointsError, match="'map', but no image has come yet"):
+        node._live_tracker.click(1.2, 3.4, frame_id="map")
+    node._live_tracker.click(1.2, 3.4)  # waits for the first image
+    node.destroy_node()

@@ -29,6 +29,16 @@ def test_the_message_has_the_fields_of_the_table() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_comments_of_interfaces_hold_no_brackets() -> None:
+    """ROS takes a word in brackets for the field's unit, and leaves it out of what it shows."""
+    interfaces = [*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")]
+    if not interfaces:
+        pytest.skip("not in the source tree")
+    comments = [line.partition("#")[2] for path in interfaces for line in path.read_text().splitlines()]
+    assert [comment for comment in comments if "[" in comment] == []
+    assert any("Column in pixels" in comment for comment in comments)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Extended(Tracks):
     """Tracks with one more field, written as it would be in `Tracks`."""

@@ -191,6 +191,9 @@ class FuzzedNode:
     def _give_click(self, rng: Generator) -> bool:
         click = PointStamped()
         click.point.x, click.point.y, click.point.z = (odd_float(rng, 60.0) for _ in range(3))
+        if rng.random() < 0.5:
+            self._topics["image_mouse_left"](serialize_message(click.point))
+            return True
         _mutate_header(click.header, rng)
         self._topics["clicked_point"](serialize_message(click))
         return True

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rclpy.node import Node
-
 from taptr_ros.errors import InvalidMessageError
 from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import GridConfig
-from taptr_ros.nodes.parameters import declare_parameters, read_config
+from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
 from taptr_ros.nodes.process import run
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking.history import NANOSECONDS
@@ -25,7 +23,7 @@ ANSWER_TIME = NANOSECONDS // 2
 """Nanoseconds, on the clock of the images, within which a tracker answers a request; it is not asked again before."""
 
 
-class GridNode(Node):
+class GridNode(ParameterNode):
     """Publishes `query_points` that replace all tracks: for the first image, and when too few points are located.
 
     Its topics are those of the tracker: it looks at `tracks`, which come for every image, also without any points.

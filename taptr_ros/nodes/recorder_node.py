@@ -9,7 +9,6 @@ from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,7 +17,7 @@ from taptr_ros.errors import SourceError
 from taptr_ros.msg import TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import RecorderConfig
-from taptr_ros.nodes.parameters import declare_parameters, read_config
+from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
 from taptr_ros.nodes.process import end_process_with, run
 from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE
 from taptr_ros.sources.bags import BagWriter, RecordedMessage
@@ -37,7 +36,7 @@ _KINDS: dict[str, type] = {TRACKED_POINTS: TrackedPoints, IMAGE: Image, COMPRESS
 """What can be recorded, by the name of the message type."""
 
 
-class RecorderNode(Node):
+class RecorderNode(ParameterNode):
     """Writes what is published, undecoded and at the time of its publication, until the process ends.
 
     Like `ros2 bag record` it subscribes to a topic once someone publishes on it, with the type and the reliability

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.errors import InvalidPointsError
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.stream import Answer, Step, TrackStream
 
@@ -44,9 +45,14 @@ class SharedTracker:
         with self._lock:
             return self._stream.add(xy, ids, stamp, replace=replace)
 
-    def click(self, x: float, y: float, stamp: int) -> None:
-        """Add one point chosen by a person; see `TrackStream.click`."""
+    def click(self, x: float, y: float, stamp: int = 0, frame_id: str = "") -> None:
+        """Add one point chosen by a person; see `TrackStream.click`.
+
+        Raises `InvalidPointsError` if `frame_id` is neither empty nor that of the newest image.
+        """
         with self._lock:
+            if frame_id and (self._header is None or frame_id != self._header.frame_id):
+                raise InvalidPointsError(_other_frame(frame_id, self._header))
             self._stream.click(x, y, stamp)
 
     def remove(self, ids: Collection[int]) -> list[int]:
@@ -68,3 +74,13 @@ class SharedTracker:
         """Go on with other thresholds; see `PointTracker.reconfigure`."""
         with self._lock:
             self._stream.reconfigure(config)
+
+
+def _other_frame(frame_id: str, header: Header) -> str:
+    """Return why a click in a frame that is not the image's is refused."""
+    if header is None:
+        return f"The click is in the frame {frame_id!r}, but no image has come yet; click again when there is one."
+    return (
+        f"The click is in the frame {frame_id!r}, but the images are in {header.frame_id!r}: it is probably in metres, "
+        "as rviz2 publishes it; click in rqt_image_view, or publish pixels with the image's frame_id or an empty one."
+    )

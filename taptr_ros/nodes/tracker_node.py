@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PointStamped
+from geometry_msgs.msg import Point, PointStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -34,7 +34,7 @@ from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.painter import Painter
-from taptr_ros.nodes.parameters import declare_parameters, read_config, structural_names
+from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import (
     IMAGE_TRANSPORT,
     STOP_TIME,
@@ -61,6 +61,9 @@ LOG_PERIOD = 5.0
 WARM_UP_SIZE = (640, 480)
 """Width and height of the first image of a backend that takes images of every size."""
 
+CLICKED_IMAGES = ("image", "tracks/image")
+"""Topics of images in which rqt_image_view can be clicked; both have the same pixels."""
+
 OUTPUTS = ((TrackedPoints, "tracks"), (PointCloud2, "tracks/cloud"), (Image, "tracks/image"))
 
 Transition = Callable[["TrackerNode", LifecycleState], TransitionCallbackReturn]
@@ -83,7 +86,7 @@ def reported(transition: Transition) -> Transition:
     return wrapper
 
 
-class TrackerNode(LifecycleNode):
+class TrackerNode(ParameterNode, LifecycleNode):
     """Tracks points through a stream of images.
 
     `configure` loads the model, `activate` warms it up and begins a stream, `deactivate` ends the stream and `cleanup`
@@ -240,6 +243,10 @@ class TrackerNode(LifecycleNode):
             self._input(QueryPoints, "query_points", self._on_query_points, qos.reliable()),
             self._input(RemovePoints, "remove_points", self._on_remove_points, qos.reliable()),
             self._input(PointStamped, "clicked_point", self._on_clicked_point, qos.reliable()),
+            *(
+                self._input(Point, f"{self.resolve_topic_name(topic)}_mouse_left", self._on_mouse, qos.reliable())
+                for topic in CLICKED_IMAGES
+            ),
         ]
 
     def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any, **events: Any) -> Any:
@@ -302,7 +309,11 @@ class TrackerNode(LifecycleNode):
             )
 
     def _on_clicked_point(self, message: PointStamped) -> None:
-        self._live_tracker.click(message.point.x, message.point.y, nanoseconds(message.header.stamp))
+        header = message.header
+        self._live_tracker.click(message.point.x, message.point.y, nanoseconds(header.stamp), header.frame_id)
+
+    def _on_mouse(self, message: Point) -> None:
+        self._live_tracker.click(message.x, message.y)
 
     def _on_add(self, request: Any, response: Any) -> Any:
         response.ids, response.refusals = self._add(request.query)

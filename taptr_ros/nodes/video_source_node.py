@@ -11,7 +11,6 @@ from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -19,7 +18,7 @@ from std_msgs.msg import Header
 from taptr_ros.messages.ros import rgb_image, time_message
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
-from taptr_ros.nodes.parameters import declare_parameters, read_config
+from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
 from taptr_ros.nodes.process import STOP_TIME, end_process_with, run
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.camera import CameraSource
@@ -38,7 +37,7 @@ TOLERATED_DELAY = 0.1
 """Seconds by which an image may be late before all that follow are put off, instead of being sent in a burst."""
 
 
-class VideoSourceNode(Node):
+class VideoSourceNode(ParameterNode):
     """Publishes the images of a source with the times between them that the source or the parameters say.
 
     Images of files are stamped with the time of their publication, those of a camera with the time at which they were

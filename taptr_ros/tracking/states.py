@@ -89,7 +89,9 @@ class Tracks:
     )
     """[n] ids."""
     xy: NDArray[np.float32] = dataclasses.field(
-        metadata=column(np.float32, {"x": "Column [px]", "y": "Row [px]"}, in_table=False, in_cloud=True, absent=np.nan)
+        metadata=column(
+            np.float32, {"x": "Column in pixels", "y": "Row in pixels"}, in_table=False, in_cloud=True, absent=np.nan
+        )
     )
     """[n,2] positions in pixels of the incoming image, (0, 0) the centre of the top-left pixel."""
     visibility: NDArray[np.float32] = dataclasses.field(
