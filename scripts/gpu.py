@@ -283,7 +283,7 @@ def probe(config: TrainingConfig) -> tuple[list[float], float]:
 
 
 def keep(run: Path, out: Path) -> Result:
-    """Copy what another session needs, split where it is large."""
+    """Copy what another run goes on from, split where it is large."""
     for name in (LATEST_MODEL, "log.txt", "recipe.yaml"):
         (out / name).write_bytes((run / name).read_bytes())
     content = (run / CHECKPOINT).read_bytes()
