@@ -14,8 +14,10 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Point
 from lifecycle_msgs.msg import Transition
 from rclpy.context import Context
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import (
     FRAME_ID,
@@ -319,6 +321,19 @@ def test_two_publishers_of_images_are_reported(client: Client) -> None:
     second = client.node.create_publisher(Image, "image", 10)
     client.wait_for_log("Several publishers share")
     client.node.destroy_publisher(second)
+
+
+def test_clicks_of_another_type_are_reported(client: Client) -> None:
+    # A process has one type per topic, so that the other publisher is in a context of its own.
+    context = Context()
+    context.init(domain_id=client.node.context.get_domain_id())
+    other = Node("other", context=context, namespace=client.node.get_namespace())
+    try:
+        other.create_publisher(Point, "clicked_point", 10)
+        client.wait_for_log("clicked_point is published as geometry_msgs/msg/Point,")
+    finally:
+        other.destroy_node()
+        context.shutdown()
 
 
 def damaged(number: int, **changes: Any) -> Image:

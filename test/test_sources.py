@@ -24,7 +24,9 @@ from media_files import (
 from rosbags.rosbag2 import StoragePlugin
 
 from taptr_ros.errors import InvalidConfigError, SourceError, TaptrError
+from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE, BagSource
 from taptr_ros.sources.frames import LeftOut
+from taptr_ros.sources.interfaces import typestore
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.order import in_natural_order
 
@@ -123,6 +125,18 @@ def test_a_bag_whose_first_image_has_no_stamp_is_read_on_the_clock_of_its_record
     without_stamp(messages[0])
     frames = open_source(write_bag(tmp_path / "bag", {"/image": messages}))
     assert [frame.stamp for frame in frames] == [FIRST_STAMP + index * PERIOD + 5_000_000 for index in range(3)]
+
+
+@pytest.mark.parametrize("kind", [image_message, compressed_message])
+def test_messages_of_a_bag_without_stamps_are_passed_on_with_those_of_its_recording(tmp_path: Path, kind) -> None:
+    messages = [without_stamp(kind(index, image)) for index, image in enumerate(moving_scene(3))]
+    source = open_source(write_bag(tmp_path / "bag", {"/image": messages}))
+    assert isinstance(source, BagSource)
+    name = COMPRESSED_IMAGE if source.is_compressed else IMAGE
+    stamps = [typestore().deserialize_cdr(data, name).header.stamp for _, data in source.messages()]
+    recorded = [FIRST_STAMP + index * PERIOD + 5_000_000 for index in range(3)]
+    assert [stamp.sec * 10**9 + stamp.nanosec for stamp in stamps] == recorded
+    assert [frame.stamp for frame in source] == recorded
 
 
 def test_an_unset_stamp_among_good_ones_stays_unset(tmp_path: Path) -> None:

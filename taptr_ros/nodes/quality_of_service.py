@@ -74,6 +74,17 @@ def publisher_problems(node: Node, topic: str, kind: type) -> list[str]:
     return problems
 
 
+def click_problems(node: Node, topic: str) -> list[str]:
+    """Return what is wrong with those who publish clicks on `topic` (full name), which takes PointStamped."""
+    wanted = "geometry_msgs/msg/PointStamped"
+    types = {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)}
+    return [
+        f"{topic} is published as {found}, but this node reads {wanted}, so none of it arrives; clicks of "
+        "rqt_image_view, which are geometry_msgs/msg/Point, are read from the images' topic with _mouse_left added."
+        for found in sorted(types - {wanted})
+    ]
+
+
 def _policy(event: Any) -> str:
     return qos_policy_name_from_kind(event.last_policy_kind).lower()
 

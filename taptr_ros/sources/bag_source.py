@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
     COMPRESSED_IMAGE: compressed_image_to_rgb,
 }
 """How to read each message type that holds an image."""
+
+_STAMP = slice(4, 12)
+"""Bytes of the header's stamp in a serialized message: after the encapsulation, seconds and nanoseconds."""
 
 
 class BagSource:
@@ -56,7 +60,6 @@ class BagSource:
 
     def __iter__(self) -> Iterator[Frame]:
         usable = Usable(self.name, self.report)
-        stamped = None
         for index, (recorded, data) in enumerate(self.messages()):
             origin = f"Message {index} on {self.topic}"
             try:
@@ -67,14 +70,16 @@ class BagSource:
                 continue
             usable.use()
             stamp = nanoseconds(message.header.stamp)
-            if stamped is None:
-                stamped = stamp != 0
-            yield Frame(image, stamp if stamped else recorded, recorded, index, origin, message.header.frame_id)
+            yield Frame(image, stamp, recorded, index, origin, message.header.frame_id)
         usable.check()
 
     def messages(self) -> Iterator[RecordedMessage]:
-        """Yield the messages as they are, undecoded."""
-        return self._bag.messages(self.topic)
+        """Yield the messages undecoded; if the first one has no stamp, all are stamped with the time of recording."""
+        stamped = None
+        for message in self._bag.messages(self.topic):
+            if stamped is None and len(message.data) >= _STAMP.stop:
+                stamped = any(message.data[_STAMP])
+            yield message if stamped in (None, True) else _stamped_as_recorded(message)
 
     def _choose(self, topic: str | None) -> str:
         """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
@@ -96,3 +101,11 @@ class BagSource:
         if topic not in image_topics:
             raise SourceError(f"{topic} in {self.name} is {topics[topic].kind}, not images; {offer}.")
         return topic
+
+
+def _stamped_as_recorded(message: RecordedMessage) -> RecordedMessage:
+    """Return a message with a header whose stamp is the time of recording."""
+    # The encapsulation's second byte tells the byte order.
+    order = "<" if message.data[1:2] == b"\x01" else ">"
+    stamp = struct.pack(f"{order}iI", *divmod(message.recorded, NANOSECONDS))
+    return message._replace(data=message.data[: _STAMP.start] + stamp + message.data[_STAMP.stop :])
