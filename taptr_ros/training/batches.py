@@ -21,7 +21,7 @@ from taptr_ros.runtime.coordinates import RASTER_OFFSET
 from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
 from taptr_ros.training.config import DataConfig, StageConfig, TrainingConfig
 from taptr_ros.training.scenes import Clip, generate
-from taptr_ros.training.views import ClipTracks, View, contrast, draw_view, film
+from taptr_ros.training.views import ClipTracks, ContrastIn, View, contrast, draw_view, film
 
 SEQUENCE_FRAMES = 48
 """Most frames that are read of a sequence at once."""
@@ -57,10 +57,6 @@ class Batch:
     displaced: Tensor
     """[T,B,N,2] float32 unit coordinates that are added to where a point is found, for it to be sought again."""
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in dataclasses.fields(self)))
-
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
@@ -69,20 +65,12 @@ class Drawn:
     tracks: ClipTracks
     frames: NDArray[np.uint8] | Path
     """[T,H,W,3], or the file that holds them."""
-    contrasts: NDArray[np.float32] | None = None
-    """[N,T] contrast round the points, which a file holds too."""
+    contrast_in: ContrastIn
 
     @classmethod
     def of(cls, clip: Clip) -> Drawn:
         """Return a clip that has no file."""
-        return cls(ClipTracks.of(clip), clip.frames)
-
-    def contrast_in(self, frame: int) -> NDArray[np.float32]:
-        """Return the contrast [N] round the points in a frame."""
-        if self.contrasts is not None:
-            return self.contrasts[:, frame]
-        frames = load_frames(self.frames) if isinstance(self.frames, Path) else self.frames
-        return contrast(frames[frame], self.tracks.xy[:, frame])
+        return cls(ClipTracks.of(clip), clip.frames, lambda frame: contrast(clip.frames[frame], clip.xy[:, frame]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +126,7 @@ class StoredClips:
                 # A generator has replaced it since.
                 self._draws = 0
             else:
-                return Drawn(tracks, path, contrasts)
+                return Drawn(tracks, path, contrasts.T.__getitem__)
 
 
 class SequenceClips:

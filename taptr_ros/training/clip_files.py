@@ -7,7 +7,6 @@ import multiprocessing
 import multiprocessing.sharedctypes
 import os
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,10 +55,10 @@ def load_frames(path: Path) -> NDArray[np.uint8]:
 
 def load_tracks(path: Path) -> tuple[ClipTracks, NDArray[np.float32]]:
     """Read the tracks of what `save_clip` wrote, and the contrast [N,T] round the points, but not the frames."""
-    with zipfile.ZipFile(path) as archive, archive.open("frames.npy") as file:
-        np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
     with np.load(path) as file:
+        with file.zip.open("frames.npy") as frames:
+            np.lib.format.read_magic(frames)
+            shape, _, _ = np.lib.format.read_array_header_1_0(frames)
         tracks = ClipTracks(file["xy"], file["visible"], file["known"], (shape[1], shape[2]))
         return tracks, file["contrast"].astype(np.float32)
 
