@@ -63,12 +63,8 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
 def publisher_problems(node: Node, topic: str, kind: type) -> list[str]:
     """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`."""
     wanted = f"sensor_msgs/msg/{kind.__name__}"
-    types = [publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)]
-    problems = [
-        f"{topic} is published as {found}, but this node reads {wanted}, so none of it arrives; set the parameter "
-        "`compressed` or remap `image`."
-        for found in sorted({*types} - {wanted})
-    ]
+    types = _published_types(node, topic)
+    problems = _other_types(topic, types, wanted, "set the parameter `compressed` or remap `image`")
     if types.count(wanted) > 1:
         problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
     return problems
@@ -76,12 +72,22 @@ def publisher_problems(node: Node, topic: str, kind: type) -> list[str]:
 
 def click_problems(node: Node, topic: str) -> list[str]:
     """Return what is wrong with those who publish clicks on `topic` (full name), which takes PointStamped."""
-    wanted = "geometry_msgs/msg/PointStamped"
-    types = {publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)}
+    advice = (
+        "clicks of rqt_image_view, which are geometry_msgs/msg/Point, are read from the images' topic with _mouse_left "
+        "added"
+    )
+    return _other_types(topic, _published_types(node, topic), "geometry_msgs/msg/PointStamped", advice)
+
+
+def _published_types(node: Node, topic: str) -> list[str]:
+    return [publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)]
+
+
+def _other_types(topic: str, types: list[str], wanted: str, advice: str) -> list[str]:
+    """Return a sentence for each type that is published on `topic` but not read there."""
     return [
-        f"{topic} is published as {found}, but this node reads {wanted}, so none of it arrives; clicks of "
-        "rqt_image_view, which are geometry_msgs/msg/Point, are read from the images' topic with _mouse_left added."
-        for found in sorted(types - {wanted})
+        f"{topic} is published as {found}, but this node reads {wanted}, so none of it arrives; {advice}."
+        for found in sorted({*types} - {wanted})
     ]
 
 
