@@ -154,6 +154,11 @@ def requires_ros(purpose: str) -> AbstractContextManager[None]:
     )
 
 
+def requires_extra(purpose: str, extra: str) -> AbstractContextManager[None]:
+    """Turn a failing import of a package that an extra of ours brings into `BackendUnavailableError`."""
+    return _requires(f"{purpose} needs more packages", f"run pip install 'taptr_ros[{extra}]'")
+
+
 @contextlib.contextmanager
 def _requires(need: str, remedy: str) -> Iterator[None]:
     try:

@@ -13,7 +13,7 @@ from taptr_ros.cli.arguments import count
 from taptr_ros.cli.interrupts import held_interrupt
 from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
 from taptr_ros.errors import InvalidImageError, InvalidPointsError, SourceError
-from taptr_ros.sources.frames import Frame, LeftOut, Source
+from taptr_ros.sources.frames import Frame, LeftOut, Report, Source
 from taptr_ros.sources.grid import MAX_SIDE
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.stream import Step, TrackStream
@@ -67,15 +67,16 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> Requested
 
 
 def track_frames(
-    source: Source, queries: RequestedPoints, tracker: PointTracker, *, quiet: bool
+    source: Source, queries: RequestedPoints, tracker: PointTracker, *, quiet: bool, say: Report | None = None
 ) -> Iterator[tuple[Frame, Tracks]]:
     """Track the points through a source and yield every frame that is used with its tracks.
 
-    A frame that is left out is counted, and the first one named on stderr; a point that starts in it starts in the
-    next one. An interrupt ends the tracking after the frame in work and is raised then. Progress is shown on stderr if
-    that is a terminal.
+    A frame that is left out is counted, and the first one named to `say`, stderr by default; a point that starts in it
+    starts in the next one. An interrupt ends the tracking after the frame in work and is raised then. Progress is shown
+    on stderr if that is a terminal.
     """
-    left_out = LeftOut(_say)
+    say = say or _say
+    left_out = LeftOut(say)
     source.report = left_out
     stream = TrackStream(tracker)
     used = following = 0  # frames that were used; number of the frame after the last one
@@ -90,7 +91,7 @@ def track_frames(
             except InvalidImageError as error:
                 step = Step(None, str(error))
             for notice in step.notices:
-                _say(notice)
+                say(notice)
             if step.tracks is not None:
                 used += 1
                 yield frame, step.tracks
@@ -99,11 +100,11 @@ def track_frames(
             if interrupt.came:
                 break
     if left_out.count > 1:
-        _say(f"{left_out.count} images were left out.")
+        say(f"{left_out.count} images were left out.")
     if source.frame_count is not None and used + left_out.count < source.frame_count:
-        _say(f"read {used + left_out.count} of the {source.frame_count} frames that {source.name} announces.")
+        say(f"read {used + left_out.count} of the {source.frame_count} frames that {source.name} announces.")
     if never_started := queries.ids[queries.frames >= following].tolist():
-        _say(f"the source ended before these points started: {', '.join(map(str, never_started))}.")
+        say(f"the source ended before these points started: {', '.join(map(str, never_started))}.")
 
 
 def _say(sentence: str) -> None:

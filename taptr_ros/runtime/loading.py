@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,32 @@ def _limit_threads(backend: Backend, threads: int | None, limit: Callable[[int],
 def shipped_models() -> list[str]:
     """Return the names of the models that come with the package."""
     return sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir()) if WEIGHTS.is_dir() else []
+
+
+def model_checksum(model: str, backend: str | None = None) -> str:
+    """Return the SHA-256 of all files of a model, as `load_backend` finds it; its name for one without weights.
+
+    Raises `ModelFileError` if it is not there.
+    """
+    if model == LUCAS_KANADE:
+        return LUCAS_KANADE
+    path = _find(model, backend)
+    try:
+        # A model of the package lies beside its file for PyTorch, which ONNX Runtime does not read.
+        files = sorted(file for file in path.iterdir() if file.name != MODEL_FILE) if path.is_dir() else [path]
+        return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    except OSError as error:
+        raise ModelFileError(
+            f"There is no model {model} ({error.strerror}); pass a name, a .safetensors file or the folder of an "
+            "exported model."
+        ) from error
+
+
+def model_bytes(model: str, backend: str | None = None) -> int:
+    """Return the bytes of the files of a model, as `load_backend` finds it; 0 for one without weights."""
+    path = _find(model, backend)
+    files = [file for file in path.iterdir() if file.name != MODEL_FILE] if path.is_dir() else [path]
+    return 0 if model == LUCAS_KANADE else sum(file.stat().st_size for file in files)
 
 
 def _find(model: str, backend: str | None) -> Path:

@@ -59,8 +59,14 @@ class BagSource:
         self.rate = min(rate, MAX_RATE) if rate > 0 else DEFAULT_RATE
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames_from(0)
+
+    def frames_from(self, number: int) -> Iterator[Frame]:
+        """Yield the frames from this number on; messages before are read, but not decoded."""
         usable = Usable(self.name, self.report)
         for index, (recorded, data) in enumerate(self.messages()):
+            if index < number:
+                continue
             origin = f"Message {index} on {self.topic}"
             try:
                 message: Any = typestore().deserialize_cdr(data, self._kind)
@@ -71,7 +77,8 @@ class BagSource:
             usable.use()
             stamp = nanoseconds(message.header.stamp)
             yield Frame(image, stamp, recorded, index, origin, message.header.frame_id)
-        usable.check()
+        if not number:
+            usable.check()
 
     def messages(self) -> Iterator[RecordedMessage]:
         """Yield the messages undecoded; if the first one has no stamp, all are stamped with the time of recording."""

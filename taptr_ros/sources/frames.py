@@ -63,6 +63,13 @@ class Source(Protocol):
         """Yield the frames from the first on; raise `SourceError` if there is none, or where no more can be read."""
 
 
+class Recording(Source, Protocol):
+    """A source that can be read more than once."""
+
+    def frames_from(self, number: int) -> Iterator[Frame]:
+        """Yield the frames from this number on, as they are in a whole pass; those before are passed over quickly."""
+
+
 def unreported(_sentence: str) -> None:
     """Take a sentence on an image that is left out, and forget it."""
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.folder import FolderSource
-from taptr_ros.sources.frames import DEFAULT_RATE, Source
+from taptr_ros.sources.frames import DEFAULT_RATE, Recording
 from taptr_ros.sources.storage_names import METADATA, is_bag
 from taptr_ros.sources.video import VideoSource
 
 
-def open_source(path: str | Path, *, image_topic: str | None = None, rate: float | None = None) -> Source:
+def open_source(path: str | Path, *, image_topic: str | None = None, rate: float | None = None) -> Recording:
     """Open a video file, a folder of images or a rosbag2 (a folder with .mcap or .db3 files, or one of these).
 
     `image_topic` chooses among a bag's topics; without it the bag must hold one image topic only. `rate`, in frames
@@ -41,7 +41,7 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     return VideoSource(path)
 
 
-def _open_bag(path: Path, image_topic: str | None) -> Source:
+def _open_bag(path: Path, image_topic: str | None) -> Recording:
     try:
         from taptr_ros.sources.bag_source import BagSource
     except ImportError as error:

@@ -46,19 +46,24 @@ class VideoSource:
         self.frame_count = int(count) if count >= 1 else None
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames_from(0)
+
+    def frames_from(self, number: int) -> Iterator[Frame]:
+        """Yield the frames from this number on; those before are decoded, but not converted."""
         period = round(NANOSECONDS / self.rate)
         previous, index = -period, 0
         with self._capture() as capture:
-            while True:
-                decoded, image = capture.read()
-                if not decoded:
-                    return
+            while capture.grab():
                 stamp = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
                 # Broken containers repeat stamps, go back, or have none at all.
                 stamp = stamp if stamp > previous else previous + period
                 previous = stamp
-                rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-                yield Frame(rgb, stamp, stamp, index, f"frame {index}")
+                if index >= number:
+                    decoded, image = capture.retrieve()
+                    if not decoded:
+                        return
+                    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+                    yield Frame(rgb, stamp, stamp, index, f"frame {index}")
                 index += 1
 
     @contextlib.contextmanager

@@ -1,0 +1,171 @@
+"""`taptr batch`: track points through many recordings at once, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+from taptr_ros.cli.arguments import (
+    add_model_arguments,
+    add_size_argument,
+    add_tracker_arguments,
+    count,
+    positive,
+    requires_extra,
+    tracker_config,
+)
+from taptr_ros.cli.batch.files import Kind
+from taptr_ros.cli.batch.inputs import recordings
+from taptr_ros.cli.offline import add_topic_argument, grid_side
+from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.errors import InvalidConfigError
+from taptr_ros.runtime.loading import model_bytes, model_checksum
+
+DESCRIPTION = """\
+Track points through many recordings at once, on this machine or on a cluster of Ray, into one Parquet dataset.
+
+  taptr batch episodes/*.mp4 --grid 8 --out dataset
+  taptr batch recordings.txt --points-beside --out dataset --address auto
+  taptr batch "s3://bucket/*.mp4" --grid 8 --every 10 --out dataset
+
+An input is a video, a folder of images, a rosbag2, a pattern of them, a URL, or a .txt file that lists inputs, one a
+line. A run that was ended in whatever way goes on where it was when it is started again: what is done is known by the
+content of the recording, the model and the options.
+"""
+
+OUTPUT = """\
+In the folder:
+  tracks/*.parquet  a row for every point in every image: recording, topic (of a bag), piece, frame (number of the image
+                    from 0), stamp (nanoseconds) and the fields of taptr_ros/msg/TrackedPoint
+  npz/, bags/, overlays/
+                    what --npz, --bag and --overlay ask for, a file for every recording or piece
+  report.csv        what came of every recording in the newest run
+docs/batch.md shows how to read the rows, and how to run on a cluster.
+
+The status is 1 if a recording could not be tracked; the others are there.
+"""
+
+GPU_SHARE = 0.25
+"""Share of a GPU for a model that is not large."""
+
+LARGE_MODEL = 64 << 20
+"""Bytes of its files from which on a model is large: it gets two cores, or a GPU of its own."""
+
+BASE_MEMORY = 400 << 20
+"""Bytes that a worker needs whatever its model is."""
+
+MEMORY_PER_MODEL_BYTE = 8
+"""Bytes that a worker needs for every byte of the model's files: weights, and what is computed at once."""
+
+EXTRAS = (Kind.NPZ, Kind.BAG, Kind.OVERLAY)
+"""Kinds of results with an option of their name."""
+
+EXIT_SOME_FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description, parser.epilog = DESCRIPTION, OUTPUT
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="recordings, patterns, URLs, or .txt files of them")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the results, new or of before"
+    )
+    points = parser.add_mutually_exclusive_group(required=True)
+    points.add_argument("--grid", type=grid_side, metavar="N", help="N x N points spread over the first frame")
+    points.add_argument(
+        "--points-beside",
+        action="store_true",
+        help="the points of the CSV file beside each recording: street.csv for street.mp4, my_bag.csv for a folder",
+    )
+    parser.add_argument(
+        "--every",
+        type=positive,
+        metavar="SECONDS",
+        help="cut recordings into pieces of this length, each with a new grid, which are tracked at the same time",
+    )
+    add_topic_argument(parser)
+    parser.add_argument("--fps", type=positive, help="frames per second of folders of images (default: 30)")
+    parser.add_argument(
+        "--name-parts",
+        type=count,
+        default=1,
+        metavar="N",
+        help="how many of the last parts of its path a recording is called by in the dataset",
+    )
+    for kind, text in {Kind.NPZ: "npz file as of `taptr track`", Kind.BAG: "bag as of `taptr replay`"}.items():
+        parser.add_argument(f"--{kind.name.lower()}", action="store_true", help=f"write a {text} too")
+    parser.add_argument("--overlay", action="store_true", help="write a video of the tracks too")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary; failures are named")
+    where = parser.add_argument_group("where it runs")
+    where.add_argument("--address", help="cluster of Ray to join: HOST:PORT, or auto (default: this machine only)")
+    where.add_argument(
+        "--workers", type=count, metavar="N", help="most recordings at the same time (default: by cores)"
+    )
+    where.add_argument("--cpus", type=positive, metavar="N", help="cores per worker (default: 1, large models 2)")
+    where.add_argument(
+        "--gpus", type=positive, metavar="SHARE", help="share of a GPU per worker (default, with --device: 0.25 or 1)"
+    )
+    where.add_argument("--gigabytes", type=positive, metavar="GB", help="memory per worker (default: by the model)")
+    add_model_arguments(parser)
+    add_size_argument(parser)
+    add_tracker_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Track what is not done yet; all that can be wrong with the command is found before a result is written."""
+    if arguments.every and not arguments.grid:
+        raise InvalidConfigError("--every starts new grids; use it with --grid.")
+    chosen = recordings(arguments.inputs, arguments.name_parts)
+    places = [recording.location for recording in chosen if not recording.is_remote]
+    check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)
+    with requires_extra("taptr batch", "batch"):
+        from taptr_ros.cli.batch.crew import Crew, Share, connected
+        from taptr_ros.cli.batch.dataset import Dataset
+        from taptr_ros.cli.batch.driver import track_all
+        from taptr_ros.cli.batch.work import Model, Plan, TrackingWorker
+    is_large = model_bytes(arguments.model, arguments.backend) >= LARGE_MODEL
+    cpus = arguments.cpus or (2 if is_large and arguments.device == "cpu" else 1)
+    share = Share(cpus, _gpus(arguments, is_large), _memory(arguments))
+    path = Path(arguments.model)
+    model = Model(
+        name=str(path.absolute()) if path.exists() else arguments.model,
+        checksum=model_checksum(arguments.model, arguments.backend),
+        backend=arguments.backend,
+        device=arguments.device,
+        size=arguments.size,
+        threads=arguments.threads or max(1, int(cpus)),
+        precision=arguments.precision,
+    )
+    plan = Plan(
+        grid=arguments.grid,
+        every=arguments.every,
+        rate=arguments.fps,
+        topic=arguments.image_topic,
+        model=model,
+        tracker=tracker_config(arguments),
+        kinds=tuple(kind for kind in EXTRAS if getattr(arguments, kind.name.lower())),
+    )
+    with Dataset(arguments.out, plan.options, plan.kinds) as dataset, connected(arguments.address):
+        crew = Crew(functools.partial(TrackingWorker, plan), share, most=arguments.workers)
+        failed = track_all(chosen, crew, dataset, quiet=arguments.quiet)
+    if failed:
+        print(f"taptr: {len(failed)} of {len(chosen)} recordings failed:", file=sys.stderr)
+        for account in failed:
+            print(f"  {account.recording.location}: {' '.join(account.remarks)}", file=sys.stderr)
+        sys.exit(EXIT_SOME_FAILED)
+
+
+def _gpus(arguments: argparse.Namespace, is_large: bool) -> float:
+    """Return the share of a GPU that a worker takes."""
+    if arguments.device == "cpu":
+        return 0.0
+    return float(arguments.gpus or (1.0 if is_large else GPU_SHARE))
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    """Return the bytes that a worker takes."""
+    if arguments.gigabytes:
+        return int(arguments.gigabytes * 1e9)
+    return BASE_MEMORY + MEMORY_PER_MODEL_BYTE * model_bytes(arguments.model, arguments.backend)

@@ -1,0 +1,224 @@
+"""What a worker does: it keeps the model, and tracks one recording, or one part of one, after the other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from taptr_ros.cli.batch.extras import Extras
+from taptr_ros.cli.batch.files import Kind, content_key, result_name, stem
+from taptr_ros.cli.batch.inputs import Input, content_checksum, local_copy
+from taptr_ros.cli.batch.pieces import Part, parts_of, pieces_in
+from taptr_ros.cli.batch.rows import SCHEMA, RowsFile
+from taptr_ros.cli.offline import requested_points, track_frames
+from taptr_ros.errors import ModelFileError
+from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.loading import load_backend, model_checksum
+from taptr_ros.sources.frames import Recording
+from taptr_ros.sources.opening import open_source
+from taptr_ros.sources.storage_names import is_bag
+from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.tracker import PointTracker
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What loads the model: its checksum, and the arguments of `load_backend`."""
+
+    name: str
+    """Name or absolute path."""
+    checksum: str
+    """Of its files, as `model_checksum` tells it."""
+    backend: str | None
+    device: str
+    size: tuple[int, int] | None
+    threads: int
+    precision: str
+
+    def load(self) -> Backend:
+        """Load it; raises what `load_backend` raises, and `ModelFileError` if this machine has other files."""
+        if model_checksum(self.name, self.backend) != self.checksum:
+            raise ModelFileError(f"{self.name} is not the same on all machines; copy the same files to all of them.")
+        return load_backend(
+            self.name,
+            self.backend,
+            device=self.device,
+            size=self.size,
+            threads=self.threads,
+            precision=self.precision,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do with every recording."""
+
+    grid: int | None
+    """Points per side of a grid; None if the points are beside the recordings."""
+    every: float | None
+    """Seconds after which a new grid starts; None for one at the start only."""
+    rate: float | None
+    """Frames per second of folders of images; None for the default."""
+    topic: str | None
+    """Topic of the images in bags that have several."""
+    model: Model
+    tracker: TrackerConfig
+    kinds: tuple[Kind, ...]
+    """What to write beside the rows."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What all rows of a dataset have in common, by the names of the options."""
+        return {
+            "--grid": self.grid,
+            "--points-beside": self.grid is None,
+            "--every": self.every,
+            "--fps": self.rate,
+            "--image-topic": self.topic,
+            "--memory": self.tracker.memory_slots,
+            "--support": self.tracker.support,
+        }
+
+    def key(self, content: str, points: str) -> str:
+        """Return the key of results that follow from these contents of a recording and of the file of its points."""
+        model = [self.model.checksum, self.model.backend, self.model.size, self.model.precision]
+        return content_key([content, points, self.options, model, SCHEMA.names])
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A recording, or a part of one, to track."""
+
+    recording: Input
+    done: frozenset[str] = frozenset()
+    """Keys of what the dataset has of the recording."""
+    part: Part | None = None
+    """None for a recording of which nothing is known yet."""
+    key: str = ""
+    """Of the recording of the part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracked:
+    """A recording, or a part of one, that was tracked."""
+
+    key: str
+    frames: int
+    points: int
+    rows: int
+    visible: int
+    """Rows of points that are seen."""
+    seconds: float
+    notices: tuple[str, ...]
+    """Sentences on images that were left out, and the like."""
+    files: dict[str, dict[str, bytes]]
+    """By path in the dataset's folder: the content of a file under an empty path, or that of a folder's files. The rows
+    come last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DoneBefore:
+    """A recording that the dataset has already."""
+
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A recording that is to be tracked in parts."""
+
+    key: str
+    parts: tuple[Part, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """A recording that cannot be tracked."""
+
+    sentence: str
+
+
+Outcome = Tracked | DoneBefore | Cut | Failed
+
+
+class TrackingWorker:
+    """Tracks recordings with one model, which it loads once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._backend: Backend | None = None
+
+    def load(self) -> str:
+        """Load the model; return why that is not possible, as one sentence, or nothing."""
+        try:
+            self._backend = self._plan.model.load()
+        except Exception as error:  # noqa: BLE001 - it travels as a sentence
+            return sentence(error)
+        return ""
+
+    def work(self, task: Task) -> Outcome:
+        """Do a task. Whatever is wrong with the recording becomes a sentence, for the others to go on."""
+        try:
+            with ExitStack() as opened:
+                return self._work(task, opened)
+        except Exception as error:  # noqa: BLE001 - a recording may be damaged in any way
+            return Failed(sentence(error))
+
+    def _work(self, task: Task, opened: ExitStack) -> Outcome:
+        started = time.perf_counter()
+        path = opened.enter_context(local_copy(task.recording.location))
+        points = None if self._plan.grid else opened.enter_context(local_copy(points_beside(task.recording, path)))
+        part, key = task.part, task.key
+        if part is None:
+            key = self._plan.key(content_checksum(path), "" if points is None else content_checksum(points))
+            if key in task.done and not self._plan.every:
+                return DoneBefore(key)
+        topic = self._plan.topic if is_bag(path) else None
+        rate = self._plan.rate if path.is_dir() and not is_bag(path) else None
+        source = open_source(path, image_topic=topic, rate=rate)
+        if part is None and self._plan.every:
+            return Cut(key, tuple(parts_of(source, self._plan.every)))
+        return self._track(task.recording, source, points, part or Part.whole(), key, started)
+
+    def _track(
+        self, recording: Input, source: Recording, points: Path | None, part: Part, key: str, started: float
+    ) -> Tracked:
+        assert self._backend is not None  # noqa: S101 - `load` comes first
+        wanted = argparse.Namespace(grid=self._plan.grid, points=None if points is None else str(points))
+        beginning = stem(recording.name)
+        rows = RowsFile(recording.name, getattr(source, "topic", ""))
+        notices: list[str] = []
+        files: dict[str, dict[str, bytes]] = {}
+        frames = started_points = 0
+        for number, piece in pieces_in(source, part):
+            queries = requested_points(wanted, piece)
+            config = dataclasses.replace(self._plan.tracker, capacity=len(queries.ids))
+            tracker = PointTracker(self._backend, config)
+            first = number * part.frames_per_piece
+            with Extras(self._plan.kinds, source, queries) as extras:
+                for frame, tracks in track_frames(piece, queries, tracker, quiet=True, say=notices.append):
+                    rows.append(number, first + frame.number, tracks)
+                    extras.write(frame, tracks)
+                    frames += 1
+                for kind, content in extras.complete().items():
+                    files[result_name(kind, beginning, number, key)] = content
+            started_points += len(queries.ids)
+        files[result_name(Kind.ROWS, beginning, part.number, key)] = {"": rows.close()}
+        seconds = time.perf_counter() - started
+        return Tracked(key, frames, started_points, rows.rows, rows.visible, seconds, tuple(notices), files)
+
+
+def points_beside(recording: Input, copy: Path) -> str:
+    """Return the location of the CSV file beside a recording: street.csv for street.mp4, my_bag.csv for a folder."""
+    location = recording.location
+    return f"{location if copy.is_dir() else location.removesuffix(copy.suffix)}.csv"
+
+
+def sentence(error: Exception) -> str:
+    """Return what went wrong as one line."""
+    text = " ".join(str(error).split())
+    return text or f"It failed with {type(error).__name__}."
