@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)
     with requires_extra("taptr batch", "batch"):
         from taptr_ros.cli.batch.crew import Crew, Share, connected
-        from taptr_ros.cli.batch.dataset import Dataset
+        from taptr_ros.cli.batch.dataset import Dataset, check_folder
         from taptr_ros.cli.batch.driver import track_all
         from taptr_ros.cli.batch.work import Model, Plan, TrackingWorker
     is_large = model_bytes(arguments.model, arguments.backend) >= LARGE_MODEL
@@ -147,7 +147,8 @@ def run(arguments: argparse.Namespace) -> None:
         tracker=tracker_config(arguments),
         kinds=tuple(kind for kind in EXTRAS if getattr(arguments, kind.name.lower())),
     )
-    with Dataset(arguments.out, plan.options, plan.kinds) as dataset, connected(arguments.address):
+    check_folder(arguments.out, plan.options)  # before Ray starts, which takes seconds
+    with connected(arguments.address), Dataset(arguments.out, plan.options, plan.kinds) as dataset:
         crew = Crew(functools.partial(TrackingWorker, plan), share, most=arguments.workers)
         failed = track_all(chosen, crew, dataset, quiet=arguments.quiet)
     if failed:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, TaptrE
 from taptr_ros.runtime.processors import usable_processors
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what its next version does, which it says once
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or its warnings come to the terminal
 
 import ray
 from ray.exceptions import RayError
@@ -73,6 +75,8 @@ def connected(address: str | None) -> Iterator[None]:
 
     Raises `BackendUnavailableError` if that is not possible.
     """
+    if address is not None:
+        _check_address(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
@@ -92,6 +96,19 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise `BackendUnavailableError` if nothing answers at HOST:PORT; Ray would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not (separator and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise BackendUnavailableError(
+            f"The cluster of Ray at {address} cannot be reached ({error}); check the address, and that it is running."
+        ) from error
 
 
 class Crew:

@@ -42,7 +42,7 @@ class Dataset:
     def __init__(self, folder: Path, options: Mapping[str, Any], kinds: Iterable[Kind]) -> None:
         self._folder = folder
         self._kinds = (*kinds, Kind.ROWS)
-        self._check(options)
+        check_folder(folder, options)
         made = not folder.exists()
         folder.mkdir(exist_ok=True)
         self._lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -114,29 +114,6 @@ class Dataset:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, options: Mapping[str, Any]) -> None:
-        """Raise `InvalidConfigError` if the folder is not for results of these options."""
-        folder = self._folder
-        if folder.exists() and not folder.is_dir():
-            raise InvalidConfigError(f"{folder} is a file; name a folder for the results.")
-        if not folder.parent.is_dir():
-            raise InvalidConfigError(f"{folder} lies in a folder that does not exist; name one in a folder that does.")
-        if not folder.exists() or not any(path.name not in (_LOCK, _UNFINISHED) for path in folder.iterdir()):
-            return
-        try:
-            mark = json.loads((folder / MARK).read_text())
-            before = mark["options"] if mark["format"] == _FORMAT else {}
-        except (OSError, ValueError, TypeError, KeyError):
-            raise InvalidConfigError(
-                f"{folder} holds something else than results of this command; name another folder."
-            ) from None
-        for name in sorted({*before, *options}):
-            if before.get(name) != options.get(name):
-                raise InvalidConfigError(
-                    f"{folder} holds results of another run, with {_option(name, before.get(name))} instead of "
-                    f"{_option(name, options.get(name))}; name another folder, or use the same options."
-                )
-
     def _write(self, name: str, content: Mapping[str, bytes]) -> None:
         """Write a file, or a folder of files, whole or not at all."""
         final = self._folder / name
@@ -157,6 +134,29 @@ class Dataset:
             with contextlib.suppress(OSError):
                 _remove(unfinished)
             raise
+
+
+def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
+    """Raise `InvalidConfigError` if the folder is not for results of these options."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidConfigError(f"{folder} is a file; name a folder for the results.")
+    if not folder.parent.is_dir():
+        raise InvalidConfigError(f"{folder} lies in a folder that does not exist; name one in a folder that does.")
+    if not folder.exists() or not any(path.name not in (_LOCK, _UNFINISHED) for path in folder.iterdir()):
+        return
+    try:
+        mark = json.loads((folder / MARK).read_text())
+        before = mark["options"] if mark["format"] == _FORMAT else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InvalidConfigError(
+            f"{folder} holds something else than results of this command; name another folder."
+        ) from None
+    for name in sorted({*before, *options}):
+        if before.get(name) != options.get(name):
+            raise InvalidConfigError(
+                f"{folder} holds results of another run, with {_option(name, before.get(name))} instead of "
+                f"{_option(name, options.get(name))}; name another folder, or use the same options."
+            )
 
 
 def _remove(path: Path) -> None:
