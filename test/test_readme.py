@@ -47,6 +47,7 @@ SHORTER = {
     "latency": ["--seconds", "1"],
     "scenes": ["--clips", "1", "--frames", "4", "--columns", "2", "--size", "64x64", "--points", "10"],
     "export": ["--size", "64x96"],
+    "batch": ["--workers", "1", "--model", "lucas_kanade"],
 }
 """Options that make a command take a few seconds at most."""
 
@@ -62,6 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "street.avi", scene).rename(folder / "street.mp4")
     write_bag(folder / "my_bag", {"/camera/image_raw": [image_message(i, image) for i, image in enumerate(scene)]})
     write_dataset(folder / "DIR")
+    (folder / "episodes").mkdir()
+    shutil.copy(folder / "street.mp4", folder / "episodes" / "1.mp4")
     shutil.copy(ROOT / "config" / "training" / "small.yaml", folder / "RECIPE.yaml")
     return folder
 
@@ -74,6 +77,8 @@ def test_a_command_of_this_package_runs(folder: Path, monkeypatch: pytest.Monkey
         pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
     if name in NEEDS_TORCH:
         pytest.importorskip("torch")
+    if name == "batch":
+        pytest.importorskip("ray")
     monkeypatch.chdir(folder)
     if name == "convert":
         write_checkpoint(folder / "CHECKPOINT.pth")

@@ -21,7 +21,6 @@ from taptr_ros.runtime.processors import usable_processors
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what its next version does, which it says once
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # or its warnings come to the terminal
 
 import ray
 from ray.exceptions import RayError

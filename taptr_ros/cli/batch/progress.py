@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from typing import Any
 
@@ -84,7 +85,7 @@ class Progress:
         """Say what became of a recording."""
         self._failed += account.outcome == "failed"
         if not self._quiet and account.outcome != "done before":
-            tqdm.write(str(account))
+            _say(str(account))
         self._bar.update()
         self._show()
 
@@ -100,9 +101,15 @@ class Progress:
             rows = sum(account.rows for account in self._accounts)
             counts = ", ".join(f"{len(accounts)} {outcome}" for outcome, accounts in of.items())
             rate = self._frames / seconds
-            tqdm.write(f"{counts}; {self._frames} frames, {rows} rows in {seconds:.1f} s ({rate:.1f} frames/s)")
+            _say(f"{counts}; {self._frames} frames, {rows} rows in {seconds:.1f} s ({rate:.1f} frames/s)")
         return of["failed"]
 
     def _show(self) -> None:
         seconds = time.perf_counter() - self._started
         self._bar.set_postfix_str(f"{self._failed} failed, {self._frames / seconds:.1f} frames/s")
+
+
+def _say(line: str) -> None:
+    """Print a line above the bar, at once: a file of it can be watched."""
+    tqdm.write(line)
+    sys.stdout.flush()

@@ -172,14 +172,14 @@ class TrackingWorker:
         started = time.perf_counter()
         path = opened.enter_context(local_copy(task.recording.location))
         points = None if self._plan.grid else opened.enter_context(local_copy(points_beside(task.recording, path)))
+        topic = self._plan.topic if is_bag(path) else None
+        rate = self._plan.rate if path.is_dir() and not is_bag(path) else None
+        source = open_source(path, image_topic=topic, rate=rate)
         part, key = task.part, task.key
         if part is None:
             key = self._plan.key(content_checksum(path), "" if points is None else content_checksum(points))
             if key in task.done and not self._plan.every:
                 return DoneBefore(key)
-        topic = self._plan.topic if is_bag(path) else None
-        rate = self._plan.rate if path.is_dir() and not is_bag(path) else None
-        source = open_source(path, image_topic=topic, rate=rate)
         if part is None and self._plan.every:
             return Cut(key, tuple(parts_of(source, self._plan.every)))
         return self._track(task.recording, source, points, part or Part.whole(), key, started)

@@ -1,0 +1,392 @@
+"""`taptr batch`: rows, resuming, pieces, and what is answered to bad recordings and bad commands."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import http.server
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from media_files import image_message, moving_scene, write_bag, write_folder, write_video
+from test_cli import environment
+
+from taptr_ros.cli import main
+from taptr_ros.tracking.states import COLUMNS
+
+ray = pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from taptr_ros.cli.batch.rows import SCHEMA  # noqa: E402
+
+FRAMES = 10
+LUCAS_KANADE = ["--model", "lucas_kanade"]
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the moving scene as three videos, one of them shorter, images/ and bag/, and points of three."""
+    folder = tmp_path_factory.mktemp("media")
+    scene = moving_scene(FRAMES)
+    for number in range(3):
+        write_video(folder / f"clip{number}.avi", scene[number:])
+    write_folder(folder / "images", scene)
+    write_bag(folder / "bag", {"/image": [image_message(index, image) for index, image in enumerate(scene)]})
+    for name in ("clip0", "images", "bag"):
+        (folder / f"{name}.csv").write_text("id,x,y,frame\n70,40.5,30.25,0\n9,64,48,3\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray with two cores, which all tests share: to start it takes seconds."""
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def batch(cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - it must run
+    """Runs the command on the shared cluster, with one worker, and returns its status."""
+    from taptr_ros.cli.batch import crew
+
+    @contextlib.contextmanager
+    def connected(_address: str | None) -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(crew, "connected", connected)
+
+    def run(*words: object) -> int:
+        try:
+            return main(["batch", "--workers", "1", *LUCAS_KANADE, *map(str, words)])
+        except SystemExit as error:
+            return int(error.code or 0)
+
+    return run
+
+
+def rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """The dataset's columns, by recording."""
+    table = pq.read_table(folder / "tracks")
+    assert table.schema.remove_metadata().equals(SCHEMA.remove_metadata())
+    names = np.array(table["recording"].to_pylist(), str)
+    columns = {name: np.array(table[name]) for name in table.column_names}
+    return {str(name): {key: column[names == name] for key, column in columns.items()} for name in np.unique(names)}
+
+
+def report(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "report.csv").open(newline="") as file:
+        return {line["recording"]: line for line in csv.DictReader(file)}
+
+
+def assert_rows_are_those_of(found: dict[str, np.ndarray], npz: Path) -> None:
+    """Check that rows are, to the bit, what `taptr track` wrote for the same recording."""
+    with np.load(npz) as tracks:
+        place = {identifier: column for column, identifier in enumerate(tracks["ids"].tolist())}
+        frames = np.searchsorted(tracks["stamps"], found["stamp"])
+        columns = np.array([place[identifier] for identifier in found["id"].tolist()])
+        started = np.isfinite(tracks["xy"][..., 0])
+        assert len(found["id"]) == started.sum()
+        assert len(set(zip(frames.tolist(), columns.tolist(), strict=True))) == started.sum()
+        for axis, name in enumerate("xy"):
+            np.testing.assert_array_equal(found[name], tracks["xy"][frames, columns, axis])
+        for name in ("visibility", "confidence", "state"):
+            np.testing.assert_array_equal(found[name], tracks[name][frames, columns])
+
+
+def test_rows_are_those_of_track_and_replay_to_the_bit(media: Path, tmp_path: Path, batch: Any) -> None:
+    names = ["clip0.avi", "clip1.avi", "images", "bag"]
+    assert batch(*[media / name for name in names], "--grid", 3, "--out", tmp_path / "out", "--npz", "--bag") == 0
+    found = rows(tmp_path / "out")
+    assert set(found) == set(names)
+    for name in names:
+        alone = tmp_path / f"{name}.npz"
+        assert main(["track", str(media / name), "--grid", "3", *LUCAS_KANADE, "--quiet", "--out", str(alone)]) == 0
+        assert_rows_are_those_of(found[name], alone)
+        (written,) = (tmp_path / "out" / "npz").glob(f"{name}.*")
+        assert written.read_bytes() == alone.read_bytes()
+    assert set(found["bag"]["topic"]) == {"/image"}
+    assert set(found["images"]["topic"]) == {""}
+    assert main(["replay", str(media / "bag"), "--grid", "3", *LUCAS_KANADE, "--out", str(tmp_path / "bag")]) == 0
+    from taptr_ros.sources.bags import BagReader
+
+    (written,) = (tmp_path / "out" / "bags").glob("bag.*")
+    messages = [list(BagReader(path).messages("/tracks")) for path in (written, tmp_path / "bag")]
+    assert messages[0] == messages[1]
+    assert len(messages[0]) == FRAMES
+
+
+def test_the_shipped_model_gives_the_rows_of_track(media: Path, tmp_path: Path, batch: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    clip = media / "clip2.avi"
+    common = ["--grid", "2", "--memory", "8", "--threads", "1", "--model", "taptr_small"]
+    assert batch(clip, *common, "--out", tmp_path / "out") == 0
+    assert main(["track", str(clip), *common, "--out", str(tmp_path / "t.npz")]) == 0
+    assert_rows_are_those_of(rows(tmp_path / "out")["clip2.avi"], tmp_path / "t.npz")
+
+
+def test_the_columns_are_those_of_the_message() -> None:
+    assert SCHEMA.names[5:] == [name for column in COLUMNS for name in column.message]
+    assert {"id", "x", "y", "visibility", "confidence", "state"} < set(SCHEMA.names)
+
+
+def test_points_beside_the_recordings(media: Path, tmp_path: Path, batch: Any) -> None:
+    names = ["clip0.avi", "images", "bag"]
+    assert batch(*[media / name for name in names], "--points-beside", "--out", tmp_path / "out") == 0
+    for name, found in rows(tmp_path / "out").items():
+        points = ["--points", str(media / name.replace(".avi", "")) + ".csv"]
+        assert main(["track", str(media / name), *points, *LUCAS_KANADE, "--out", str(tmp_path / f"{name}.npz")]) == 0
+        assert_rows_are_those_of(found, tmp_path / f"{name}.npz")
+    assert batch(media / "clip1.avi", "--points-beside", "--out", tmp_path / "other") == 1
+    assert "clip1.csv" in report(tmp_path / "other")["clip1.avi"]["remarks"]
+
+
+def test_pieces_are_tracked_as_recordings_of_their_own(media: Path, tmp_path: Path, batch: Any) -> None:
+    # 25 frames per second: four frames each, and a rest.
+    chosen = [media / name for name in ("clip0.avi", "bag")]
+    assert batch(*chosen, "--grid", 2, "--every", 0.16, "--out", tmp_path / "out", "--npz") == 0
+    scene = moving_scene(FRAMES)
+    for found in rows(tmp_path / "out").values():
+        assert sorted(set(zip(found["piece"].tolist(), found["frame"].tolist(), strict=True))) == [
+            (frame // 4, frame) for frame in range(FRAMES)
+        ]
+    assert len(list((tmp_path / "out" / "npz").iterdir())) == 6
+    # The same frames, alone in a bag, give the same rows.
+    messages = [image_message(index, scene[index]) for index in range(4, 8)]
+    alone = write_bag(tmp_path / "alone", {"/image": messages})
+    assert main(["track", str(alone), "--grid", "2", *LUCAS_KANADE, "--out", str(tmp_path / "alone.npz")]) == 0
+    found = rows(tmp_path / "out")["bag"]
+    assert_rows_are_those_of(
+        {key: column[found["piece"] == 1] for key, column in found.items()}, tmp_path / "alone.npz"
+    )
+
+
+def test_a_second_run_does_what_has_changed_and_nothing_else(tmp_path: Path, batch: Any, capfd: Any) -> None:
+    inputs = tmp_path / "inputs"
+    inputs.mkdir()
+    scene = moving_scene(FRAMES)
+    for name in ("a", "b"):
+        write_video(inputs / f"{name}.avi", scene)
+    out = tmp_path / "out"
+    command = [str(inputs / "*.avi"), "--grid", 2, "--out", out]
+    assert batch(*command) == 0
+    first = {path.name: path.stat().st_mtime_ns for path in (out / "tracks").iterdir()}
+    assert batch(*command) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (out / "tracks").iterdir()} == first
+    assert "0 tracked, 2 done before" in capfd.readouterr().out
+    # Other content under the same name.
+    write_video(inputs / "b.avi", scene[2:])
+    assert batch(*command) == 0
+    assert [line["outcome"] for line in report(out).values()] == ["done before", "tracked"]
+    assert {name: len(found["id"]) for name, found in rows(out).items()} == {"a.avi": 40, "b.avi": 32}
+    # Another model, and a result that was not asked for before.
+    before = set((out / "tracks").iterdir())
+    for options, outcome in ((["--size", "48x64"], "tracked"), (["--size", "48x64", "--npz"], "tracked")):
+        capfd.readouterr()
+        assert batch(*command, *options) == 0
+        assert f"2 {outcome}" in capfd.readouterr().out
+        assert not before & set((out / "tracks").iterdir())
+        assert {name: len(found["id"]) for name, found in rows(out).items()} == {"a.avi": 40, "b.avi": 32}
+    assert batch(*command, "--size", "48x64") == 0
+    assert "2 done before" in capfd.readouterr().out
+
+
+def test_parts_that_are_there_are_not_done_again(media: Path, tmp_path: Path, batch: Any) -> None:
+    out = tmp_path / "out"
+    command = [media / "clip0.avi", "--grid", 2, "--every", 0.16, "--out", out]
+    assert batch(*command) == 0
+    whole = rows(out)["clip0.avi"]
+    first, second, third = sorted((out / "tracks").iterdir())
+    second.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (first, third)}
+    assert batch(*command) == 0
+    assert {path: path.stat().st_mtime_ns for path in (first, third)} == kept
+    assert report(out)["clip0.avi"]["frames"] == "4"
+    for name, column in rows(out)["clip0.avi"].items():
+        np.testing.assert_array_equal(column, whole[name])
+
+
+def test_bad_recordings_are_named_and_the_others_are_tracked(
+    media: Path, tmp_path: Path, batch: Any, capfd: Any
+) -> None:
+    (tmp_path / "rubbish.mp4").write_bytes(b"rubbish")
+    (tmp_path / "empty").mkdir()
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# recordings\n{tmp_path}/rubbish.mp4\n\n{tmp_path}/empty\n{tmp_path}/gone.mp4\n{media}/bag\n")
+    assert batch(listed, media / "clip0.avi", "--grid", 2, "--out", tmp_path / "out") == 1
+    assert set(rows(tmp_path / "out")) == {"bag", "clip0.avi"}
+    printed, error = capfd.readouterr()
+    assert "2 tracked, 0 done before, 3 failed" in printed
+    assert re.search(r"clip0\.avi: 10 frames, 4 points, \d+% visible, \d+\.\d s\.", printed)
+    assert "3 of 5 recordings failed" in error
+    for name, words in {"rubbish.mp4": "cannot be opened", "empty": "no images", "gone.mp4": "does not exist"}.items():
+        assert words in report(tmp_path / "out")[name]["remarks"]
+        assert re.search(rf"  {tmp_path}/{name}: .*{words}", error)
+    assert "Traceback" not in error
+
+
+def test_recordings_come_by_http(media: Path, tmp_path: Path, batch: Any) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def handler(*arguments: Any) -> Quiet:
+        return Quiet(*arguments, directory=str(media))
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        inputs = [f"{url}/clip0.avi", f"{url}/gone.avi", (media / "bag").as_uri(), f"{media.as_uri()}/clip[12].avi"]
+        assert batch(*inputs, "--grid", 2, "--out", tmp_path / "out") == 1
+        server.shutdown()
+    assert batch(*[media / name for name in ("clip0.avi", "bag")], "--grid", 2, "--out", tmp_path / "local") == 0
+    remote, local = rows(tmp_path / "out"), rows(tmp_path / "local")
+    assert set(remote) == {"clip0.avi", "clip1.avi", "clip2.avi", "bag"}
+    for name, found in local.items():
+        for column in SCHEMA.names:
+            np.testing.assert_array_equal(remote[name][column], found[column])
+    assert "cannot be fetched" in report(tmp_path / "out")["gone.avi"]["remarks"]
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["clip0.avi", "again/clip0.avi"], "have one name"),
+        (["nothing*.avi"], "Nothing matches"),
+        (["no_list.txt"], "cannot be read as a list"),
+        (["clip0.avi", "--every", "1", "--points-beside"], "--every"),
+        (["clip0.avi", "--cpus", "1000"], "No machine has room"),
+        (["clip0.avi", "--address", "127.0.0.1:1"], "cannot be reached"),
+        (["bag", "--out", "bag/out"], "lies inside the input"),
+        (["clip0.avi", "--out", "images"], "something else"),
+        (["clip0.avi", "--out", "far/away"], "does not exist"),
+        (["clip0.avi", "--model", "gone.safetensors"], "gone.safetensors"),
+    ],
+)
+def test_bad_commands_are_answered_with_one_sentence(
+    media: Path, tmp_path: Path, capfd: Any, monkeypatch: Any, words: list[str], answer: str
+) -> None:
+    if "--address" not in words:
+        monkeypatch.setattr("taptr_ros.cli.batch.crew.connected", lambda _: contextlib.nullcontext())
+    (media / "again").mkdir(exist_ok=True)
+    (media / "again" / "clip0.avi").write_bytes((media / "clip0.avi").read_bytes())
+    monkeypatch.chdir(media)
+    points = [] if "--points-beside" in words else ["--grid", "2"]
+    status = main(["batch", *LUCAS_KANADE, "--out", str(tmp_path / "out"), *points, *words])
+    error = capfd.readouterr().err
+    assert (status, error.count("\n")) == (2, 1), error
+    assert answer in error
+    assert not (tmp_path / "out" / "tracks").exists()
+
+
+def test_a_folder_of_another_run_is_refused(media: Path, tmp_path: Path, batch: Any, capfd: Any) -> None:
+    out = tmp_path / "out"
+    assert batch(media / "clip0.avi", "--grid", 2, "--out", out) == 0
+    before = sorted(out.rglob("*"))
+    capfd.readouterr()
+    assert batch(media / "clip0.avi", "--grid", 3, "--out", out) == 2
+    assert "with --grid 2 instead of --grid 3" in capfd.readouterr().err
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence_and_nothing_half_written(
+    media: Path, tmp_path: Path, batch: Any, capfd: Any, monkeypatch: Any
+) -> None:
+    def fsync(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "out"
+    assert batch(media / "clip0.avi", "--grid", 2, "--out", out) == 0
+    capfd.readouterr()
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert batch(media / "clip1.avi", "--grid", 2, "--out", out) == 2
+    error = capfd.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    monkeypatch.undo()
+    assert set(rows(out)) == {"clip0.avi"}
+    assert {path.name for path in out.iterdir()} == {".lock", "batch.json", "report.csv", "tracks"}
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """On this machine's own Ray: the command is killed in the middle, and started again on a terminal."""
+    scene = moving_scene(FRAMES)
+    for number in range(6):
+        write_video(tmp_path / f"{number}.avi", [*scene, *scene[::-1]] * (3 + 2 * number))
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "taptr_ros", "batch", str(tmp_path / "*.avi"), "--grid", "12", *LUCAS_KANADE]
+    command += ["--out", str(out), "--workers", "1"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "frames" in process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    done = set((out / "tracks").iterdir())
+    assert 1 <= len(done) < 6
+    printed, shown = on_a_terminal(command)
+    assert f"{len(done)} done before, 0 failed" in printed
+    assert "6/6" in shown
+    assert re.search(r"0 failed, \d+\.\d frames/s", shown)
+    assert not re.search("WARN|INFO|raylet", shown)
+    found = rows(out)
+    assert {name: len(columns["id"]) for name, columns in found.items()} == {
+        f"{number}.avi": 144 * 20 * (3 + 2 * number) for number in range(6)
+    }
+    for columns in found.values():
+        assert len(set(zip(columns["frame"].tolist(), columns["id"].tolist(), strict=True))) == len(columns["id"])
+
+
+def on_a_terminal(command: list[str]) -> tuple[str, str]:
+    """Run a command that ends well, its stderr a terminal; return what it wrote to stdout and stderr."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=slave, text=True) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal's end
+            while part := os.read(master, 4096):
+                shown += part
+        printed, _ = process.communicate()
+        assert process.returncode == 0, shown
+    os.close(master)
+    return printed, shown.decode()
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    from taptr_ros.cli.batch.dataset import Dataset
+    from taptr_ros.errors import InvalidConfigError
+
+    with Dataset(tmp_path / "out", {}, ()), pytest.raises(InvalidConfigError, match="Another run"):
+        Dataset(tmp_path / "out", {}, ())
+    Dataset(tmp_path / "out", {}, ()).close()
+
+
+def test_a_recording_that_ends_its_worker_is_given_up_and_the_others_go_on(
+    media: Path, tmp_path: Path, batch: Any, monkeypatch: Any
+) -> None:
+    from taptr_ros.cli.batch import work
+
+    class Dying(work.TrackingWorker):
+        def work(self, task: work.Task) -> work.Outcome:
+            if task.recording.name == "clip1.avi":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().work(task)
+
+    monkeypatch.setattr(work, "TrackingWorker", Dying)
+    assert batch(media / "clip0.avi", media / "clip1.avi", "--grid", 2, "--out", tmp_path / "out") == 1
+    assert set(rows(tmp_path / "out")) == {"clip0.avi"}
+    assert "ended 3 times" in report(tmp_path / "out")["clip1.avi"]["remarks"]
