@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import http.server
+import json
 import os
 import re
 import signal
@@ -390,3 +391,16 @@ def test_a_recording_that_ends_its_worker_is_given_up_and_the_others_go_on(
     assert batch(media / "clip0.avi", media / "clip1.avi", "--grid", 2, "--out", tmp_path / "out") == 1
     assert set(rows(tmp_path / "out")) == {"clip0.avi"}
     assert "ended 3 times" in report(tmp_path / "out")["clip1.avi"]["remarks"]
+
+
+def test_nothing_is_lost_or_doubled_when_a_node_and_the_command_are_killed() -> None:
+    script = Path(__file__).resolve().parent.parent / "scripts" / "batch.py"
+    if not script.exists():
+        pytest.skip("not in the source tree")
+    command = [sys.executable, str(script), "cluster", "--recordings", "9", "--frames", "20"]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout)
+    assert result["recordings whose rows are not those of taptr track"] == []
+    assert result["rows"] == 9 * 20 * 36
+    assert result["done when the node was killed"] < result["done when the command was killed"] < 9

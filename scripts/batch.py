@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Show that `taptr batch` loses and doubles nothing, and measure what it costs.
+
+    python scripts/batch.py cluster    # a node and the command itself are killed; the rows are those of taptr track
+    python scripts/batch.py times      # time per recording against a loop without Ray, and speed-up on two cores
+    python scripts/batch.py memory     # memory of a worker over many recordings
+
+Each prints JSON. The cluster is one of two nodes on this machine, of one core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import functools
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+from ray.cluster_utils import Cluster
+
+from taptr_ros.cli import main as taptr
+from taptr_ros.cli.batch.crew import Crew, Share, connected
+from taptr_ros.cli.batch.dataset import Dataset
+from taptr_ros.cli.batch.driver import track_all
+from taptr_ros.cli.batch.inputs import Input, recordings
+from taptr_ros.cli.batch.work import Model, Outcome, Plan, Task, Tracked, TrackingWorker
+from taptr_ros.runtime.loading import model_checksum
+from taptr_ros.tracking.config import TrackerConfig
+
+HEIGHT, WIDTH = 120, 160
+PATIENCE = 300.0
+"""Seconds after which a run that makes no progress is given up."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=MEASURED)
+    parser.add_argument("--recordings", type=int, help="how many (default: 60, 200, 500)")
+    parser.add_argument("--frames", type=int, help="of each (default: 40, 120, 10)")
+    parser.add_argument("--repeats", type=int, default=3, help="of a time, of which the median counts")
+    parser.add_argument("--model", default="lucas_kanade")
+    parser.add_argument("--grid", type=int, default=6)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="taptr_batch_") as folder:
+        print(json.dumps(MEASURED[arguments.what](arguments, Path(folder)), indent=1))
+
+
+def cluster(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Kill a node when a third is done and the command when two thirds are, start it again, and compare all rows."""
+    count = arguments.recordings or 60
+    videos = write_videos(folder / "videos", count, arguments.frames or 40)
+    out = folder / "out"
+    common = ["--grid", str(arguments.grid), "--model", arguments.model, "--threads", "1"]
+    machines = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20}, connect=False
+    )
+    second = machines.add_node(num_cpus=1, object_store_memory=100 << 20)
+    machines.wait_for_nodes()
+    command = [sys.executable, "-m", "taptr_ros", "batch", str(folder / "videos" / "*.avi"), *common]
+    command += ["--out", str(out), "--address", machines.address]
+    try:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as first:  # noqa: S603
+            wait_for(lambda: done(out) >= count // 3, first)
+            machines.remove_node(second, allow_graceful=False)
+            at_node = done(out)
+            wait_for(lambda: done(out) >= 2 * count // 3, first)
+            os.kill(first.pid, signal.SIGKILL)
+        at_command = done(out)
+        again = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    finally:
+        machines.shutdown()
+    differences = compare(out, videos, common, folder)
+    return {
+        "recordings": count,
+        "done when the node was killed": at_node,
+        "done when the command was killed": at_command,
+        "the second run": again.stdout.strip().splitlines()[-1],
+        "rows": pq.read_table(out / "tracks").num_rows,
+        "recordings whose rows are not those of taptr track": differences,
+    }
+
+
+def compare(out: Path, videos: list[Path], common: list[str], folder: Path) -> list[str]:
+    """Return the names of the videos whose rows are not, to the bit and each once, those of `taptr track`."""
+    table = pq.read_table(out / "tracks")
+    names = np.array(table["recording"].to_pylist(), str)
+    columns = {name: np.array(table[name]) for name in table.column_names}
+    wrong = sorted(set(names.tolist()) - {video.name for video in videos})
+    for video in videos:
+        taptr(["track", str(video), *common, "--quiet", "--overwrite", "--out", str(folder / "alone.npz")])
+        own = {name: column[names == video.name] for name, column in columns.items()}
+        with np.load(folder / "alone.npz") as alone:
+            order = np.lexsort((own["id"], own["frame"]))
+            same = len(order) == alone["state"].size
+            expected = {"x": alone["xy"][..., 0], "y": alone["xy"][..., 1]}
+            expected |= {name: alone[name] for name in ("visibility", "confidence", "state")}
+            same = same and all(
+                np.array_equal(own[name][order], values.reshape(-1)) for name, values in expected.items()
+            )
+            same = same and np.array_equal(own["stamp"][order], np.repeat(alone["stamps"], len(alone["ids"])))
+        if not same:
+            wrong.append(video.name)
+    return wrong
+
+
+def times(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure what Ray adds to a recording, with recordings of one frame, and the speed-up with longer ones."""
+    count = arguments.recordings or 200
+    short = recordings([str(video) for video in write_videos(folder / "short", count, 1)], 1)
+    long = recordings([str(video) for video in write_videos(folder / "long", 12, arguments.frames or 120)], 1)
+    plan = plan_of(arguments)
+    result: dict[str, list[float]] = {}
+    for repeat in range(arguments.repeats):
+        for name, chosen in (("short", short), ("long", long)):
+            result.setdefault(f"{name}, loop", []).append(in_a_loop(chosen, plan, folder / f"{name}{repeat}"))
+            for workers in (1, 2):
+                with connected(None):
+                    crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers)
+                    crew.wait()
+                    with Dataset(folder / f"{name}{repeat}{workers}", {}, ()) as dataset:
+                        started = time.perf_counter()
+                        track_all(chosen, crew, dataset, quiet=True)
+                        seconds = time.perf_counter() - started
+                result.setdefault(f"{name}, {workers} workers", []).append(seconds)
+    median = {name: statistics.median(seconds) for name, seconds in result.items()}
+    return {
+        "seconds": {name: [round(value, 3) for value in seconds] for name, seconds in result.items()},
+        "milliseconds that Ray adds to a recording": 1e3 * (median["short, 1 workers"] - median["short, loop"]) / count,
+        "speed-up with two workers": median["long, loop"] / median["long, 2 workers"],
+        "speed-up with one worker": median["long, loop"] / median["long, 1 workers"],
+        "recordings per second of the command, of one frame each": count / median["short, 2 workers"],
+    }
+
+
+class ReadyCrew(Crew):
+    """A crew whose workers are ready before the time is taken."""
+
+    def wait(self) -> None:
+        self._grow(1 << 20)
+        while self._loading:
+            (reference,), _ = ray.wait(list(self._loading), num_returns=1)
+            self._loaded(reference)
+
+
+def in_a_loop(chosen: list[Input], plan: Plan, out: Path) -> float:
+    """Return the seconds that the same work takes one after the other in this process."""
+    worker = TrackingWorker(plan)
+    assert not worker.load()
+    with Dataset(out, {}, ()) as dataset:
+        started = time.perf_counter()
+        for recording in chosen:
+            outcome = worker.work(Task(recording))
+            assert isinstance(outcome, Tracked), outcome
+            dataset.add(outcome.files)
+        return time.perf_counter() - started
+
+
+def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Note the memory of one worker after each of many recordings."""
+    count = arguments.recordings or 500
+    chosen = recordings([str(video) for video in write_videos(folder / "v", count, arguments.frames or 10)], 1)
+    plan = plan_of(arguments)
+    notes = folder / "memory.csv"
+
+    class NotingWorker(TrackingWorker):
+        def work(self, task: Task) -> Outcome:
+            outcome = super().work(task)
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            with notes.open("a", newline="") as file:
+                csv.writer(file).writerow([os.getpid(), pages * resource.getpagesize()])
+            return outcome
+
+    with connected(None), Dataset(folder / "out", {}, ()) as dataset:
+        crew = Crew(functools.partial(NotingWorker, plan), Share(1, 0, 0), most=1)
+        failed = track_all(chosen, crew, dataset, quiet=True)
+    with notes.open(newline="") as file:
+        lines = [(int(process), int(size)) for process, size in csv.reader(file)]
+    megabytes = [round(size / 1e6, 1) for _, size in lines]
+    steps = [0, len(megabytes) // 50, len(megabytes) // 10, len(megabytes) // 2, len(megabytes) - 1]
+    return {
+        "recordings": len(megabytes),
+        "failed": len(failed),
+        "processes": len({process for process, _ in lines}),
+        "megabytes after recording": {step + 1: megabytes[step] for step in steps},
+        "of this process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
+    }
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    model = Model(arguments.model, model_checksum(arguments.model), None, "cpu", None, 1, "float32")
+    return Plan(arguments.grid, None, None, None, model, TrackerConfig(), ())
+
+
+def write_videos(folder: Path, count: int, frames: int) -> list[Path]:
+    """Write videos of a texture that moves another way in each."""
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    noise = cv2.GaussianBlur(generator.integers(0, 256, (600, 800, 3)).astype(np.float32), (0, 0), 3)
+    texture = cv2.normalize(noise, np.empty_like(noise), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    paths = []
+    for number in range(count):
+        path = folder / f"{number:04d}.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (WIDTH, HEIGHT))
+        corner, step = generator.uniform(200, 300, 2), generator.uniform(-1.5, 1.5, 2)
+        for frame in range(frames):
+            x, y = (corner + step * frame).astype(int)
+            writer.write(texture[y : y + HEIGHT, x : x + WIDTH])
+        writer.release()
+        paths.append(path)
+    return paths
+
+
+def done(out: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return len(list((out / "tracks").iterdir()))
+    return 0
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end or process.poll() is not None:
+            raise SystemExit(f"The command ended or makes no progress (status {process.poll()}).")
+        time.sleep(0.02)
+
+
+MEASURED = {"cluster": cluster, "times": times, "memory": memory}
+
+if __name__ == "__main__":
+    main()
