@@ -203,7 +203,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     model = Model(arguments.model, model_checksum(arguments.model), None, "cpu", None, 1, "float32")
-    return Plan(arguments.grid, None, None, None, model, TrackerConfig(), ())
+    return Plan(arguments.grid, None, 1, None, None, None, model, TrackerConfig(), ())
 
 
 def write_videos(folder: Path, count: int, frames: int) -> list[Path]:

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from media_files import image_message, moving_scene, write_bag, write_folder, write_video
+from media_files import HEIGHT, WIDTH, image_message, moving_scene, write_bag, write_folder, write_video
 from test_cli import environment
 
 from taptr_ros.cli import main
@@ -35,7 +36,7 @@ LUCAS_KANADE = ["--model", "lucas_kanade"]
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the moving scene as three videos, one of them shorter, images/ and bag/, and points of three."""
+    """A folder with the moving scene as videos, images/ and bag/, and points, boxes and masks beside three of them."""
     folder = tmp_path_factory.mktemp("media")
     scene = moving_scene(FRAMES)
     for number in range(3):
@@ -44,13 +45,17 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bag(folder / "bag", {"/image": [image_message(index, image) for index, image in enumerate(scene)]})
     for name in ("clip0", "images", "bag"):
         (folder / f"{name}.csv").write_text("id,x,y,frame\n70,40.5,30.25,0\n9,64,48,3\n")
+        (folder / f"{name}.boxes.csv").write_text("x,y,width,height\n10,10,40,40\n60,40,50,50\n")
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[20:60, 10:50], mask[40:90, 60:110] = 1, 2
+        cv2.imwrite(str(folder / f"{name}.png"), mask)
     return folder
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Ray with two cores, which all tests share: to start it takes seconds."""
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -140,14 +145,24 @@ def test_the_columns_are_those_of_the_message() -> None:
     assert {"id", "x", "y", "visibility", "confidence", "state"} < set(SCHEMA.names)
 
 
-def test_points_beside_the_recordings(media: Path, tmp_path: Path, batch: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "option", "ending"),
+    [("points", "--points", ".csv"), ("boxes", "--boxes", ".boxes.csv"), ("mask", "--mask", ".png")],
+)
+def test_what_to_track_lies_beside_the_recordings(
+    media: Path, tmp_path: Path, batch: Any, kind: str, option: str, ending: str
+) -> None:
     names = ["clip0.avi", "images", "bag"]
-    assert batch(*[media / name for name in names], "--points-beside", "--out", tmp_path / "out") == 0
+    assert batch(*[media / name for name in names], "--beside", kind, "--out", tmp_path / "out") == 0
     for name, found in rows(tmp_path / "out").items():
-        points = ["--points", str(media / name.replace(".avi", "")) + ".csv"]
-        assert main(["track", str(media / name), *points, *LUCAS_KANADE, "--out", str(tmp_path / f"{name}.npz")]) == 0
+        beside = [option, str(media / name.replace(".avi", "")) + ending]
+        assert main(["track", str(media / name), *beside, *LUCAS_KANADE, "--out", str(tmp_path / f"{name}.npz")]) == 0
         assert_rows_are_those_of(found, tmp_path / f"{name}.npz")
-    assert batch(media / "clip1.avi", "--points-beside", "--out", tmp_path / "other") == 1
+        assert set(found["group"]) == ({0} if kind == "points" else {1, 2})
+
+
+def test_a_recording_with_nothing_beside_it_fails(media: Path, tmp_path: Path, batch: Any) -> None:
+    assert batch(media / "clip1.avi", "--beside", "points", "--out", tmp_path / "other") == 1
     assert "clip1.csv" in report(tmp_path / "other")["clip1.avi"]["remarks"]
 
 
@@ -265,7 +280,7 @@ def test_recordings_come_by_http(media: Path, tmp_path: Path, batch: Any) -> Non
         (["clip0.avi", "again/clip0.avi"], "have one name"),
         (["nothing*.avi"], "Nothing matches"),
         (["no_list.txt"], "cannot be read as a list"),
-        (["clip0.avi", "--every", "1", "--points-beside"], "--every"),
+        (["clip0.avi", "--every", "1", "--beside", "points"], "--every"),
         (["clip0.avi", "--cpus", "1000"], "No machine has room"),
         (["clip0.avi", "--address", "127.0.0.1:1"], "cannot be reached"),
         (["bag", "--out", "bag/out"], "lies inside the input"),
@@ -282,7 +297,7 @@ def test_bad_commands_are_answered_with_one_sentence(
     (media / "again").mkdir(exist_ok=True)
     (media / "again" / "clip0.avi").write_bytes((media / "clip0.avi").read_bytes())
     monkeypatch.chdir(media)
-    points = [] if "--points-beside" in words else ["--grid", "2"]
+    points = [] if "--beside" in words else ["--grid", "2"]
     status = main(["batch", *LUCAS_KANADE, "--out", str(tmp_path / "out"), *points, *words])
     error = capfd.readouterr().err
     assert (status, error.count("\n")) == (2, 1), error

@@ -50,6 +50,11 @@ def add_points_arguments(parser: argparse.ArgumentParser, *, required: bool) -> 
         metavar="PNG",
         help="the same with an image of labels, 8 or 16 bits, one for each body and 0 for none; the label is the group",
     )
+    add_points_per_region_argument(parser)
+
+
+def add_points_per_region_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --points-per-region."""
     parser.add_argument(
         "--points-per-region",
         type=count,

@@ -18,7 +18,7 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
-from taptr_ros.cli.offline import add_topic_argument, grid_side
+from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.runtime.loading import model_bytes, model_checksum
@@ -27,7 +27,7 @@ DESCRIPTION = """\
 Track points through many recordings at once, on this machine or on a cluster of Ray, into one Parquet dataset.
 
   taptr batch episodes/*.mp4 --grid 8 --out dataset
-  taptr batch recordings.txt --points-beside --out dataset --address auto
+  taptr batch recordings.txt --beside points --out dataset --address auto
   taptr batch "s3://bucket/*.mp4" --grid 8 --every 10 --out dataset
 
 An input is a video, a folder of images, a rosbag2, a pattern of them, a URL, or a .txt file that lists inputs, one a
@@ -75,10 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     points = parser.add_mutually_exclusive_group(required=True)
     points.add_argument("--grid", type=grid_side, metavar="N", help="N x N points spread over the first frame")
     points.add_argument(
-        "--points-beside",
-        action="store_true",
-        help="the points of the CSV file beside each recording: street.csv for street.mp4, my_bag.csv for a folder",
+        "--beside",
+        choices=("points", "boxes", "mask"),
+        help="what the file beside each recording says, in the form of `taptr track`: points in street.csv for "
+        "street.mp4, boxes in street.boxes.csv, or a mask in street.png; for a folder my_bag.csv and so on",
     )
+    add_points_per_region_argument(parser)
     parser.add_argument(
         "--every",
         type=positive,
@@ -140,6 +142,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
     plan = Plan(
         grid=arguments.grid,
+        beside=arguments.beside,
+        points_per_region=arguments.points_per_region,
         every=arguments.every,
         rate=arguments.fps,
         topic=arguments.image_topic,

@@ -24,6 +24,9 @@ from taptr_ros.sources.storage_names import is_bag
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.tracker import PointTracker
 
+BESIDE = {"points": ".csv", "boxes": ".boxes.csv", "mask": ".png"}
+"""What can lie beside a recording and say what to track, and the ending of its name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -58,7 +61,11 @@ class Plan:
     """What to do with every recording."""
 
     grid: int | None
-    """Points per side of a grid; None if the points are beside the recordings."""
+    """Points per side of a grid; None if what to track is beside the recordings."""
+    beside: str | None
+    """What is beside each recording, a key of `BESIDE`; None for a grid."""
+    points_per_region: int
+    """Most points in a box or label."""
     every: float | None
     """Seconds after which a new grid starts; None for one at the start only."""
     rate: float | None
@@ -75,7 +82,8 @@ class Plan:
         """What all rows of a dataset have in common, by the names of the options."""
         return {
             "--grid": self.grid,
-            "--points-beside": self.grid is None,
+            "--beside": self.beside,
+            "--points-per-region": self.points_per_region,
             "--every": self.every,
             "--fps": self.rate,
             "--image-topic": self.topic,
@@ -171,24 +179,29 @@ class TrackingWorker:
     def _work(self, task: Task, opened: ExitStack) -> Outcome:
         started = time.perf_counter()
         path = opened.enter_context(local_copy(task.recording.location))
-        points = None if self._plan.grid else opened.enter_context(local_copy(points_beside(task.recording, path)))
+        beside = None
+        if self._plan.beside:
+            beside = opened.enter_context(local_copy(location_beside(task.recording, path, self._plan.beside)))
         topic = self._plan.topic if is_bag(path) else None
         rate = self._plan.rate if path.is_dir() and not is_bag(path) else None
         source = open_source(path, image_topic=topic, rate=rate)
         part, key = task.part, task.key
         if part is None:
-            key = self._plan.key(content_checksum(path), "" if points is None else content_checksum(points))
+            key = self._plan.key(content_checksum(path), content_checksum(beside) if beside else "")
             if key in task.done and not self._plan.every:
                 return DoneBefore(key)
         if part is None and self._plan.every:
             return Cut(key, tuple(parts_of(source, self._plan.every)))
-        return self._track(task.recording, source, points, part or Part.whole(), key, started)
+        return self._track(task.recording, source, beside, part or Part.whole(), key, started)
 
     def _track(
-        self, recording: Input, source: Recording, points: Path | None, part: Part, key: str, started: float
+        self, recording: Input, source: Recording, beside: Path | None, part: Part, key: str, started: float
     ) -> Tracked:
         assert self._backend is not None  # noqa: S101 - `load` comes first
-        wanted = argparse.Namespace(grid=self._plan.grid, points=None if points is None else str(points))
+        wanted = argparse.Namespace(grid=self._plan.grid, points=None, boxes=None, mask=None)
+        wanted.points_per_region = self._plan.points_per_region
+        if self._plan.beside:
+            setattr(wanted, self._plan.beside, beside if self._plan.beside == "mask" else str(beside))
         beginning = stem(recording.name)
         rows = RowsFile(recording.name, getattr(source, "topic", ""))
         notices: list[str] = []
@@ -212,10 +225,10 @@ class TrackingWorker:
         return Tracked(key, frames, started_points, rows.rows, rows.visible, seconds, tuple(notices), files)
 
 
-def points_beside(recording: Input, copy: Path) -> str:
-    """Return the location of the CSV file beside a recording: street.csv for street.mp4, my_bag.csv for a folder."""
+def location_beside(recording: Input, copy: Path, kind: str) -> str:
+    """Return the location of the file beside a recording: street.csv for street.mp4, my_bag.csv for a folder."""
     location = recording.location
-    return f"{location if copy.is_dir() else location.removesuffix(copy.suffix)}.csv"
+    return (location if copy.is_dir() else location.removesuffix(copy.suffix)) + BESIDE[kind]
 
 
 def sentence(error: Exception) -> str:
