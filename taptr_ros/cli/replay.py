@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import sys
 import time
@@ -27,6 +28,7 @@ from taptr_ros.cli.offline import (
     track_frames,
 )
 from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.cli.rrd import add_rrd_argument, is_rrd, opened_rrd, require_rerun
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_points_arguments(parser, required=False)
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
+    add_rrd_argument(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
     add_size_argument(parser)
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
-    given = points_given(arguments) or ("out" if arguments.out is not None else None)
+    given = points_given(arguments) or next((name for name in ("out", "rrd") if getattr(arguments, name)), None)
     if given:
         raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given}.")
     with requires_ros("--publish"):
@@ -109,18 +112,22 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
         raise InvalidConfigError("There are no points to track; use --points, --grid, --boxes or --mask.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
-    check_outputs([arguments.out], [arguments.bag, *point_files(arguments), arguments.model], overwrite=False)
+    inputs = [arguments.bag, *point_files(arguments), arguments.model]
+    check_outputs([arguments.out, arguments.rrd], inputs, overwrite=False, is_ours=is_rrd)
+    require_rerun(arguments)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
     images = 0
     first = last = None
     started = time.perf_counter()
-    with BagWriter(arguments.out) as bag:
+    with BagWriter(arguments.out) as bag, contextlib.ExitStack() as opened:
+        write_rrd = opened_rrd(arguments, opened)
         bag.add_topic(arguments.tracks_topic, TRACKED_POINTS)
         for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
             data = serialized_tracks(tracks, frame.frame_id)
             bag.write(arguments.tracks_topic, RecordedMessage(frame.recorded, data))
+            write_rrd(frame, tracks)
             images += 1
             first, last = first or frame.recorded, frame.recorded
     seconds = time.perf_counter() - started

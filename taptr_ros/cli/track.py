@@ -25,6 +25,7 @@ from taptr_ros.cli.offline import (
     track_frames,
 )
 from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_npz_with
+from taptr_ros.cli.rrd import add_rrd_argument, is_rrd, opened_rrd, require_rerun
 from taptr_ros.cli.tracks_file import TracksFile
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay, is_overlay
 from taptr_ros.sources.opening import open_source
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_points_arguments(parser, required=True)
     parser.add_argument("--out", type=output_file, required=True, metavar="NPZ", help="file for the tracks")
     parser.add_argument("--overlay", type=_video_file, metavar="MP4", help="video of the tracks drawn on the source")
+    add_rrd_argument(parser)
     add_overwrite_argument(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
@@ -78,6 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     source = open_source(arguments.source, image_topic=arguments.image_topic, rate=arguments.fps)
     _check_outputs(arguments)
+    require_rerun(arguments)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
@@ -87,10 +90,12 @@ def run(arguments: argparse.Namespace) -> None:
         with contextlib.ExitStack() as opened:
             video = opened.enter_context(OverlayVideo(arguments.overlay, source.rate)) if arguments.overlay else None
             overlay = TrackOverlay()
+            write_rrd = opened_rrd(arguments, opened)
             for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
                 results.append(tracks)
                 if video is not None:
                     video.write(overlay.draw(frame.image, tracks))
+                write_rrd(frame, tracks)
     finally:
         if results:
             TracksFile.collect(queries.ids, results).save(arguments.out)
@@ -104,12 +109,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     inputs = (arguments.source, *point_files(arguments), arguments.model)
-    is_tracks = is_npz_with("xy", "visibility", "ids", "stamps")
+    kinds = {
+        arguments.rrd: is_rrd,
+        arguments.overlay: is_overlay,
+        arguments.out: is_npz_with("xy", "visibility", "ids", "stamps"),
+    }
     check_outputs(
-        [arguments.out, arguments.overlay],
+        [arguments.out, arguments.overlay, arguments.rrd],
         inputs,
         overwrite=arguments.overwrite,
-        is_ours=lambda path: is_tracks(path) if path == arguments.out else is_overlay(path),
+        is_ours=lambda path: kinds[path](path),
     )
 
 

@@ -20,6 +20,7 @@ from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
 from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.cli.rrd import require_rerun
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.runtime.loading import model_bytes, model_checksum
 
@@ -39,8 +40,8 @@ OUTPUT = """\
 In the folder:
   tracks/*.parquet  a row for every point in every image: recording, topic (of a bag), piece, frame (number of the image
                     from 0), stamp (nanoseconds) and the fields of taptr_ros/msg/TrackedPoint
-  npz/, bags/, overlays/
-                    what --npz, --bag and --overlay ask for, a file for every recording or piece
+  npz/, bags/, overlays/, rrd/
+                    what --npz, --bag, --overlay and --rrd ask for, for every recording or piece
   report.csv        what came of every recording in the newest run
 docs/batch.md shows how to read the rows, and how to run on a cluster.
 
@@ -59,7 +60,7 @@ BASE_MEMORY = 400 << 20
 MEMORY_PER_MODEL_BYTE = 8
 """Bytes that a worker needs for every byte of the model's files: weights, and what is computed at once."""
 
-EXTRAS = (Kind.NPZ, Kind.BAG, Kind.OVERLAY)
+EXTRAS = (Kind.NPZ, Kind.BAG, Kind.OVERLAY, Kind.RRD)
 """Kinds of results with an option of their name."""
 
 EXIT_SOME_FAILED = 1
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind, text in {Kind.NPZ: "npz file as of `taptr track`", Kind.BAG: "bag as of `taptr replay`"}.items():
         parser.add_argument(f"--{kind.name.lower()}", action="store_true", help=f"write a {text} too")
     parser.add_argument("--overlay", action="store_true", help="write a video of the tracks too")
+    parser.add_argument("--rrd", action="store_true", help="write a recording for the viewer Rerun too")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary; failures are named")
     where = parser.add_argument_group("where it runs")
     where.add_argument("--address", help="cluster of Ray to join: HOST:PORT, or auto (default: this machine only)")
@@ -127,6 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.cli.batch.dataset import Dataset, check_folder
         from taptr_ros.cli.batch.driver import track_all
         from taptr_ros.cli.batch.work import Model, Plan, TrackingWorker
+    require_rerun(arguments)
     is_large = model_bytes(arguments.model, arguments.backend) >= LARGE_MODEL
     cpus = arguments.cpus or (2 if is_large and arguments.device == "cpu" else 1)
     share = Share(cpus, _gpus(arguments, is_large), _memory(arguments))

@@ -66,6 +66,11 @@ class Extras:
             video = self._writing.enter_context(OverlayVideo(path, self._source.rate))
             overlay = TrackOverlay()
             return lambda frame, tracks: video.write(overlay.draw(frame.image, tracks))
+        if kind is Kind.RRD:
+            from taptr_ros.drawing.rerun_file import RerunFile
+
+            file = self._writing.enter_context(RerunFile(path))
+            return lambda frame, tracks: file.write(frame.image, tracks, frame.number)
         return self._bag_writer(path)
 
     def _bag_writer(self, path: Path) -> Write:

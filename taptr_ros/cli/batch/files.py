@@ -22,7 +22,7 @@ class Kind(enum.Enum):
     NPZ = ("npz", ".npz")
     BAG = ("bags", "")
     OVERLAY = ("overlays", ".mp4")
-    RERUN = ("rrd", ".rrd")
+    RRD = ("rrd", ".rrd")
 
     @property
     def folder(self) -> str:
