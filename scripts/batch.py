@@ -34,11 +34,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from taptr_ros.cli import main as taptr
-from taptr_ros.cli.batch.crew import Crew, Share, connected
+from taptr_ros.cli.batch.crew import Crew, connected
 from taptr_ros.cli.batch.dataset import Dataset
 from taptr_ros.cli.batch.driver import track_all
 from taptr_ros.cli.batch.inputs import Input, recordings
-from taptr_ros.cli.batch.work import Model, Outcome, Plan, Task, Tracked, TrackingWorker
+from taptr_ros.cli.batch.model import Model, Share
+from taptr_ros.cli.batch.work import Outcome, Plan, Task, Tracked, TrackingWorker
 from taptr_ros.runtime.loading import model_checksum
 from taptr_ros.tracking.config import TrackerConfig
 

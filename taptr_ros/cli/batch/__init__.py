@@ -18,11 +18,11 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
+from taptr_ros.cli.batch.model import add_cluster_arguments, requested_model, requested_share
 from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.cli.rrd import require_rerun
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.runtime.loading import model_bytes, model_checksum
 
 DESCRIPTION = """\
 Track points through many recordings at once, on this machine or on a cluster of Ray, into one Parquet dataset.
@@ -47,18 +47,6 @@ docs/batch.md shows how to read the rows, and how to run on a cluster.
 
 The status is 1 if a recording could not be tracked; the others are there.
 """
-
-GPU_SHARE = 0.25
-"""Share of a GPU for a model that is not large."""
-
-LARGE_MODEL = 64 << 20
-"""Bytes of its files from which on a model is large: it gets two cores, or a GPU of its own."""
-
-BASE_MEMORY = 400 << 20
-"""Bytes that a worker needs whatever its model is."""
-
-MEMORY_PER_MODEL_BYTE = 8
-"""Bytes that a worker needs for every byte of the model's files: weights, and what is computed at once."""
 
 EXTRAS = (Kind.NPZ, Kind.BAG, Kind.OVERLAY, Kind.RRD)
 """Kinds of results with an option of their name."""
@@ -102,16 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", action="store_true", help="write a video of the tracks too")
     parser.add_argument("--rrd", action="store_true", help="write a recording for the viewer Rerun too")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary; failures are named")
-    where = parser.add_argument_group("where it runs")
-    where.add_argument("--address", help="cluster of Ray to join: HOST:PORT, or auto (default: this machine only)")
-    where.add_argument(
-        "--workers", type=count, metavar="N", help="most recordings at the same time (default: by cores)"
-    )
-    where.add_argument("--cpus", type=positive, metavar="N", help="cores per worker (default: 1, large models 2)")
-    where.add_argument(
-        "--gpus", type=positive, metavar="SHARE", help="share of a GPU per worker (default, with --device: 0.25 or 1)"
-    )
-    where.add_argument("--gigabytes", type=positive, metavar="GB", help="memory per worker (default: by the model)")
+    add_cluster_arguments(parser)
     add_model_arguments(parser)
     add_size_argument(parser)
     add_tracker_arguments(parser)
@@ -125,24 +104,12 @@ def run(arguments: argparse.Namespace) -> None:
     places = [recording.location for recording in chosen if not recording.is_remote]
     check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)
     with requires_extra("taptr batch", "batch"):
-        from taptr_ros.cli.batch.crew import Crew, Share, connected
+        from taptr_ros.cli.batch.crew import Crew, connected
         from taptr_ros.cli.batch.dataset import Dataset, check_folder
         from taptr_ros.cli.batch.driver import track_all
-        from taptr_ros.cli.batch.work import Model, Plan, TrackingWorker
+        from taptr_ros.cli.batch.work import Plan, TrackingWorker
     require_rerun(arguments)
-    is_large = model_bytes(arguments.model, arguments.backend) >= LARGE_MODEL
-    cpus = arguments.cpus or (2 if is_large and arguments.device == "cpu" else 1)
-    share = Share(cpus, _gpus(arguments, is_large), _memory(arguments))
-    path = Path(arguments.model)
-    model = Model(
-        name=str(path.absolute()) if path.exists() else arguments.model,
-        checksum=model_checksum(arguments.model, arguments.backend),
-        backend=arguments.backend,
-        device=arguments.device,
-        size=arguments.size,
-        threads=arguments.threads or max(1, int(cpus)),
-        precision=arguments.precision,
-    )
+    share = requested_share(arguments)
     plan = Plan(
         grid=arguments.grid,
         beside=arguments.beside,
@@ -150,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
         every=arguments.every,
         rate=arguments.fps,
         topic=arguments.image_topic,
-        model=model,
+        model=requested_model(arguments, share),
         tracker=tracker_config(arguments),
         kinds=tuple(kind for kind in EXTRAS if getattr(arguments, kind.name.lower())),
     )
@@ -163,17 +130,3 @@ def run(arguments: argparse.Namespace) -> None:
         for account in failed:
             print(f"  {account.recording.location}: {' '.join(account.remarks)}", file=sys.stderr)
         sys.exit(EXIT_SOME_FAILED)
-
-
-def _gpus(arguments: argparse.Namespace, is_large: bool) -> float:
-    """Return the share of a GPU that a worker takes."""
-    if arguments.device == "cpu":
-        return 0.0
-    return float(arguments.gpus or (1.0 if is_large else GPU_SHARE))
-
-
-def _memory(arguments: argparse.Namespace) -> int:
-    """Return the bytes that a worker takes."""
-    if arguments.gigabytes:
-        return int(arguments.gigabytes * 1e9)
-    return BASE_MEMORY + MEMORY_PER_MODEL_BYTE * model_bytes(arguments.model, arguments.backend)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from taptr_ros.cli.batch.model import Share
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, TaptrError
 from taptr_ros.runtime.processors import usable_processors
 
@@ -44,21 +45,6 @@ class Worker(Protocol):
 
     def work(self, task: Any) -> Any:
         """Do a task and return what came of it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """What one worker takes of a machine."""
-
-    cpus: float
-    gpus: float
-    memory: int
-    """Bytes."""
-
-    def fits(self, resources: dict[str, float]) -> int:
-        """Return how many workers a machine with these resources has room for."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
-        return min(int(resources.get(name, 0.0) / amount + 1e-6) for name, amount in wanted.items() if amount)
 
 
 @dataclasses.dataclass(frozen=True)

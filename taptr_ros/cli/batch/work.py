@@ -12,12 +12,11 @@ from typing import Any
 from taptr_ros.cli.batch.extras import Extras
 from taptr_ros.cli.batch.files import Kind, content_key, result_name, stem
 from taptr_ros.cli.batch.inputs import Input, content_checksum, local_copy
+from taptr_ros.cli.batch.model import Model, sentence
 from taptr_ros.cli.batch.pieces import Part, parts_of, pieces_in
 from taptr_ros.cli.batch.rows import SCHEMA, RowsFile
 from taptr_ros.cli.offline import requested_points, track_frames
-from taptr_ros.errors import ModelFileError
 from taptr_ros.runtime.backend import Backend
-from taptr_ros.runtime.loading import load_backend, model_checksum
 from taptr_ros.sources.frames import Recording
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.storage_names import is_bag
@@ -26,34 +25,6 @@ from taptr_ros.tracking.tracker import PointTracker
 
 BESIDE = {"points": ".csv", "boxes": ".boxes.csv", "mask": ".png"}
 """What can lie beside a recording and say what to track, and the ending of its name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """What loads the model: its checksum, and the arguments of `load_backend`."""
-
-    name: str
-    """Name or absolute path."""
-    checksum: str
-    """Of its files, as `model_checksum` tells it."""
-    backend: str | None
-    device: str
-    size: tuple[int, int] | None
-    threads: int
-    precision: str
-
-    def load(self) -> Backend:
-        """Load it; raises what `load_backend` raises, and `ModelFileError` if this machine has other files."""
-        if model_checksum(self.name, self.backend) != self.checksum:
-            raise ModelFileError(f"{self.name} is not the same on all machines; copy the same files to all of them.")
-        return load_backend(
-            self.name,
-            self.backend,
-            device=self.device,
-            size=self.size,
-            threads=self.threads,
-            precision=self.precision,
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +64,7 @@ class Plan:
 
     def key(self, content: str, points: str) -> str:
         """Return the key of results that follow from these contents of a recording and of the file of its points."""
-        model = [self.model.checksum, self.model.backend, self.model.size, self.model.precision]
-        return content_key([content, points, self.options, model, SCHEMA.names])
+        return content_key([content, points, self.options, self.model.identity, SCHEMA.names])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,9 +199,3 @@ def location_beside(recording: Input, copy: Path, kind: str) -> str:
     """Return the location of the file beside a recording: street.csv for street.mp4, my_bag.csv for a folder."""
     location = recording.location
     return (location if copy.is_dir() else location.removesuffix(copy.suffix)) + BESIDE[kind]
-
-
-def sentence(error: Exception) -> str:
-    """Return what went wrong as one line."""
-    text = " ".join(str(error).split())
-    return text or f"It failed with {type(error).__name__}."
