@@ -21,6 +21,7 @@ COMMANDS = {
     "track": ("track", "follow points through a video, a folder of images or a ROS 2 bag"),
     "replay": ("replay", "track points through a ROS 2 bag into another bag, or play the bag for a node"),
     "batch": ("batch", "track points through many recordings, on this machine or a cluster, into a Parquet dataset"),
+    "lerobot": ("lerobot", "add tracks to the frames of a LeRobot dataset"),
     "eval": ("evaluate", "measure a model's accuracy on sequences with ground truth"),
     "bench": ("bench", "time a model on this machine"),
     "latency": ("latency", "measure the live node's latency and losses between processes"),
