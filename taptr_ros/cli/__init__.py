@@ -23,6 +23,7 @@ COMMANDS = {
     "batch": ("batch", "track points through many recordings, on this machine or a cluster, into a Parquet dataset"),
     "lerobot": ("lerobot", "add tracks to the frames of a LeRobot dataset"),
     "eval": ("evaluate", "measure a model's accuracy on sequences with ground truth"),
+    "vots": ("vots", "track points for the VOT toolkit, in the folder that it makes"),
     "bench": ("bench", "time a model on this machine"),
     "latency": ("latency", "measure the live node's latency and losses between processes"),
     "train": ("train", "train the small network"),

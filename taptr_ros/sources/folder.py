@@ -1,9 +1,9 @@
-"""A folder of images as a source."""
+"""Files of images, one after the other, as a source; and a folder of them."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +18,19 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".t
 """File name endings, in lower case, of what a folder's images may be."""
 
 
-class FolderSource:
-    """The images of a folder, frame2 before frame10, stamped by their number at a constant rate.
-
-    Hidden files are no images: macOS puts one that begins with "._" beside every file on foreign disks.
-    """
+class ImageFiles:
+    """Files of images in the order given, stamped by their number at a constant rate."""
 
     is_compressed = False
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, name: str, files: Sequence[Path], rate: float) -> None:
         if not 0 < rate <= MAX_RATE:
             raise InvalidConfigError(f"The rate is {rate:g} frames per second; use one above 0, up to {MAX_RATE:g}.")
-        self.name = str(path)
+        self.name = name
         self.rate = rate
         self.report: Report = unreported
-        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        self._files = in_natural_order(file for file in images if not file.name.startswith("."))
-        if not self._files:
-            raise SourceError(
-                f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
-                "rosbag2 (.mcap, .db3); pass another folder."
-            )
-        self.frame_count = len(self._files)
+        self._files = files
+        self.frame_count = len(files)
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames_from(0)
@@ -63,3 +54,19 @@ class FolderSource:
             yield Frame(image, stamp, stamp, index, str(file))
         if not number:
             usable.check()
+
+
+class FolderSource(ImageFiles):
+    """The images of a folder, frame2 before frame10.
+
+    Hidden files are no images: macOS puts one that begins with "._" beside every file on foreign disks.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        super().__init__(str(path), in_natural_order(file for file in images if not file.name.startswith(".")), rate)
+        if not self.frame_count:
+            raise SourceError(
+                f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
+                "rosbag2 (.mcap, .db3); pass another folder."
+            )
