@@ -83,7 +83,7 @@ from vot.dataset.dummy import generate_dummy
 from vot.region import Point
 from vot.tracker import ObjectQuery, Tracker
 
-sequence = generate_dummy(40, size=(320, 240), objects=3)
+sequence = generate_dummy(60, objects=3)
 tracker = Tracker("taptr", __file__, sys.argv[1], "folder")
 objects = sequence.objects()
 
@@ -123,5 +123,5 @@ def test_the_toolkit_runs_it_on_its_own_sequence(tmp_path: Path) -> None:
     accuracy = json.loads(ended.stdout.splitlines()[-1])
     assert len(accuracy) == 3
     for average, *_, within_16, frames in accuracy.values():
-        assert frames == 39
-        assert (average > 0.8, within_16) == (True, 1.0)
+        assert frames == 59
+        assert (average > 0.95, within_16) == (True, 1.0)
