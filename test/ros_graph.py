@@ -29,7 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from streams import stamp, view
-from taptr_ros.msg import QueryPoint, QueryPoints, RemovePoints, TrackedPoints
+from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, RemovePoints, TrackedPoints
 
 from taptr_ros import srv
 from taptr_ros.messages.ros import rgb_image
@@ -132,6 +132,7 @@ class Client:
         self._log = Inbox(node, Log, "/rosout", everything)
         self._images = node.create_publisher(CompressedImage if compressed else Image, "image", image_qos)
         self._queries = node.create_publisher(QueryPoints, "query_points", 10)
+        self._regions = node.create_publisher(QueryRegions, "query_regions", 10)
         self._removals = node.create_publisher(RemovePoints, "remove_points", 10)
         self._clicks = node.create_publisher(PointStamped, "clicked_point", 10)
         self._mouse = {
@@ -170,7 +171,7 @@ class Client:
 
     def connect(self) -> None:
         """Wait until images and queries get through, then begin a new stream."""
-        publishers = (self._images, self._queries, self._removals, self._clicks, *self._mouse.values())
+        publishers = (self._images, self._queries, self._regions, self._removals, self._clicks, *self._mouse.values())
         wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
         # A best-effort image sent before the other side knows its publisher is lost: send until one arrives.
         for probe in until_timeout():
@@ -195,7 +196,14 @@ class Client:
 
     def publish_bytes(self, data: bytes) -> None:
         """Publish a serialized message, or what is none, on every topic that the tracker reads."""
-        for publisher in (self._images, self._queries, self._removals, self._clicks, *self._mouse.values()):
+        for publisher in (
+            self._images,
+            self._queries,
+            self._regions,
+            self._removals,
+            self._clicks,
+            *self._mouse.values(),
+        ):
             publisher.publish(data)
 
     def publish_image(self, message: Any) -> None:
@@ -218,14 +226,23 @@ class Client:
         self.send(image, stamp(number))
         return self.tracks.next(lambda message: nanoseconds(message) == stamp(number))
 
-    def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> Any:
-        return self.call(srv.AddPoints, "add_points", srv.AddPoints.Request(query=query(points, ids, at, mode)))
+    def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None) -> Any:
+        request = srv.AddPoints.Request(query=query(points, ids, at, mode, groups))
+        return self.call(srv.AddPoints, "add_points", request)
 
-    def publish_query(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> None:
-        self._queries.publish(query(points, ids, at, mode))
+    def publish_query(
+        self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None
+    ) -> None:
+        self._queries.publish(query(points, ids, at, mode, groups))
 
-    def publish_removal(self, ids: list[int]) -> None:
-        self._removals.publish(RemovePoints(ids=ids))
+    def add_regions(self, query: QueryRegions) -> Any:
+        return self.call(srv.AddRegions, "add_regions", srv.AddRegions.Request(query=query))
+
+    def publish_regions(self, query: QueryRegions) -> None:
+        self._regions.publish(query)
+
+    def publish_removal(self, ids: list[int], groups: list[int] = ()) -> None:
+        self._removals.publish(RemovePoints(ids=ids, groups=groups))
 
     def click(self, x: float, y: float, at: int = 0, frame_id: str = FRAME_ID) -> None:
         """Publish a click as a display tool does that knows the image's header."""
@@ -237,9 +254,11 @@ class Client:
         """Publish a click as rqt_image_view does when it shows a topic."""
         self._mouse[topic].publish(Point(x=x, y=y))
 
-    def remove(self, ids: list[int]) -> list[int]:
-        response = self.call(srv.RemovePoints, "remove_points", srv.RemovePoints.Request(ids=ids))
-        return list(response.unknown_ids)
+    def remove(self, ids: list[int], groups: list[int] = ()) -> tuple[list[int], list[int]]:
+        """Return the ids and the groups that are unknown."""
+        request = srv.RemovePoints.Request(ids=ids, groups=groups)
+        response = self.call(srv.RemovePoints, "remove_points", request)
+        return list(response.unknown_ids), list(response.unknown_groups)
 
     def get_tracks(self, ids: list[int]) -> Any:
         return self.call(srv.GetTracks, "get_tracks", srv.GetTracks.Request(ids=ids))
@@ -315,9 +334,13 @@ def nanoseconds(message: Any) -> int:
     return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
 
 
-def query(points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> QueryPoints:
+def query(points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None) -> QueryPoints:
     ids = [0] * len(points) if ids is None else ids
-    entries = [QueryPoint(id=id_, x=float(x), y=float(y)) for id_, (x, y) in zip(ids, points, strict=True)]
+    groups = [0] * len(points) if groups is None else groups
+    entries = [
+        QueryPoint(id=id_, group=group, x=float(x), y=float(y))
+        for id_, group, (x, y) in zip(ids, groups, points, strict=True)
+    ]
     return QueryPoints(header=header(at), mode=mode, points=entries)
 
 

@@ -71,6 +71,16 @@ class RefusedPoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class RefusedRegion:
+    """A region that waited for an image and in which no points can be chosen; it is gone."""
+
+    group: int
+    """Group that its points would have had."""
+    reason: str
+    """What is wrong with the region, as one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Tracks:
     """All tracks in one frame, in the order in which they were added; n tracks.
 
@@ -88,6 +98,10 @@ class Tracks:
         )
     )
     """[n] ids."""
+    group: NDArray[np.uint32] = dataclasses.field(
+        metadata=column(np.uint32, {"group": "Points of one body have the same group; 0 = none"}, in_cloud=True)
+    )
+    """[n] groups of points that belong to one body each; 0 is none."""
     xy: NDArray[np.float32] = dataclasses.field(
         metadata=column(
             np.float32, {"x": "Column in pixels", "y": "Row in pixels"}, in_table=False, in_cloud=True, absent=np.nan
@@ -145,6 +159,8 @@ class Tracks:
     """Streams begun so far, this one included: tracks of another number have nothing to do with these."""
     refused: tuple[RefusedPoint, ...] = ()
     """Points that were to start now, or in a frame that has passed, and cannot."""
+    refused_regions: tuple[RefusedRegion, ...] = ()
+    """Regions likewise."""
 
     def select(self, chosen: NDArray[np.bool_]) -> Tracks:
         """Return the tracks for which `chosen` [n] holds."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+import itertools
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,32 @@ from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.runtime.memory import check_memory
 from taptr_ros.settings import settings_of
-from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, repeated
+from taptr_ros.tracking.checks import (
+    as_groups,
+    as_ids,
+    as_points,
+    as_stamp,
+    image_size,
+    outside,
+    outside_error,
+    repeated,
+)
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame, FrameHistory
-from taptr_ros.tracking.queries import IdAllocator, WaitingPoint, chosen_ids
+from taptr_ros.tracking.queries import (
+    OWN_GROUPS_END,
+    AddedRegion,
+    IdAllocator,
+    WaitingPoint,
+    WaitingRegion,
+    chosen_groups,
+    chosen_ids,
+)
+from taptr_ros.tracking.regions import ChosenPoints, Region, points_in, shrinking, shrunk_grey
+from taptr_ros.tracking.replenishment import INTERVAL as REPLENISHMENT_INTERVAL
+from taptr_ros.tracking.replenishment import Replenishment
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
-from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
+from taptr_ros.tracking.states import COLUMNS, RefusedPoint, RefusedRegion, Tracks
 from taptr_ros.tracking.support import support_layout
 from taptr_ros.tracking.track_set import NewTracks, TrackSet
 
@@ -56,7 +77,9 @@ class PointTracker:
         self._check_memory(slots)
         self._live, self._catching_up = (TrackSet(backend, config, count) for count in slots)
         self._waiting: list[WaitingPoint] = []
-        self._ids = IdAllocator()
+        self._waiting_regions: list[WaitingRegion] = []
+        self._ids, self._groups = IdAllocator(), IdAllocator(OWN_GROUPS_END)
+        self._replenishment = Replenishment()
         self._added = 0
         self._streams = 0
         self._scene_cuts = SceneCutDetector(config.scene_cut_threshold)
@@ -77,6 +100,22 @@ class PointTracker:
         return np.concatenate([tracks["id"], ids])[order]
 
     @property
+    def groups(self) -> list[int]:
+        """All groups that have points, those that wait for a frame included, in ascending order; never 0."""
+        return sorted(self.ids_of_groups())
+
+    def ids_of_groups(self) -> dict[int, list[int]]:
+        """Return the ids of the points of every group, none of one whose region waits for its image."""
+        tracks = self._live.tracks
+        points = [*zip(tracks["group"].tolist(), tracks["id"].tolist(), strict=True)]
+        points += [(query.group, query.id) for query in self._waiting]
+        ids: dict[int, list[int]] = {region.group: [] for region in self._waiting_regions}
+        for group, id_ in points:
+            if group:
+                ids.setdefault(group, []).append(id_)
+        return ids
+
+    @property
     def waiting_ids(self) -> list[int]:
         """Ids of the points that wait for the image in which they start."""
         return [query.id for query in self._waiting]
@@ -89,12 +128,19 @@ class PointTracker:
     @property
     def tracks(self) -> Tracks | None:
         """All tracks in the newest frame as they are now, points added since included; None before the first frame."""
-        return self._report(self.newest, ()) if self.newest else None
+        return self._report(self.newest) if self.newest else None
 
-    def add(self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None) -> NDArray[np.uint64]:
+    def add(
+        self,
+        xy: ArrayLike,
+        ids: ArrayLike | None = None,
+        stamp: int | None = None,
+        groups: ArrayLike | None = None,
+    ) -> NDArray[np.uint64]:
         """Add query points `xy` [N,2] in pixels and return their ids, uint64 [N].
 
-        `ids` [N] chooses the ids; 0, or no `ids`, takes new ones, which are never given out twice.
+        `ids` [N] chooses the ids; 0, or no `ids`, takes new ones, which are never given out twice. `groups` [N] says
+        which points belong to one body; 0, or no `groups`, is none.
 
         `stamp` is that of the image in which the points were chosen. Without it they start in the next image. If that
         image has passed, the points start in it all the same and are tracked through the images since, here and now;
@@ -106,25 +152,31 @@ class PointTracker:
         the first image its size and clock are not known: what does not fit them is then refused by the first `step`.
         """
         points = as_points(xy)
-        chosen = chosen_ids(ids, len(points))
+        chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
         start = None if stamp is None else self._past_frame(as_stamp(stamp))
         kept = set(self.ids.tolist())
         for error in self._errors(points, chosen, kept):
             if error is not None:
                 raise error
-        return np.array(self._start(points, chosen, kept, stamp, start), np.uint64)
+        return np.array(self._start(points, chosen, group, kept, stamp, start), np.uint64)
 
     def add_each(
-        self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None, *, replace: bool = False
+        self,
+        xy: ArrayLike,
+        ids: ArrayLike | None = None,
+        stamp: int | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        replace: bool = False,
     ) -> tuple[list[int], list[str]]:
         """Add those of the points that can be added, as `add` does; a bad one does not keep the others out.
 
         Return for each point its id, 0 if it was refused, and why it was refused, empty if it was not. With `replace`,
-        all other points are removed first, unless every new one is refused. Raises `InvalidPointsError` for points or
-        ids that are not numbers in the right shape.
+        all other points are removed first, unless every new one is refused. Raises `InvalidPointsError` for points,
+        ids or groups that are not numbers in the right shape.
         """
         points = as_points(xy)
-        chosen = chosen_ids(ids, len(points))
+        chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
         try:
             start = None if stamp is None else self._past_frame(as_stamp(stamp))
         except InvalidStampError as error:
@@ -134,28 +186,96 @@ class PointTracker:
         good = [index for index, error in enumerate(errors) if error is None]
         if replace and (good or not errors):
             self.clear()
-        accepted = self._start(points[good], [chosen[index] for index in good], kept, stamp, start)
+        accepted = self._start(
+            points[good], [chosen[index] for index in good], [group[index] for index in good], kept, stamp, start
+        )
         result = [0] * len(points)
         for index, id_ in zip(good, accepted, strict=True):
             result[index] = id_
         return result, ["" if error is None else str(error) for error in errors]
 
-    def remove(self, ids: ArrayLike) -> None:
-        """Remove points by id; all or none. Raises `UnknownIdError`, and `DuplicateIdError` for an id given twice."""
+    def add_regions(
+        self,
+        regions: Sequence[Region],
+        count: int | None = None,
+        groups: ArrayLike | None = None,
+        stamp: int | None = None,
+        *,
+        replace: bool = False,
+    ) -> list[AddedRegion]:
+        """Choose points in regions of one image, each the view of one body, and add them as a group each.
+
+        A region that cannot be used does not keep the others out; what became of each is returned, in their order.
+        `regions.points_in` chooses the points, up to `count` in each region, by default `points_per_region`. `groups`
+        [R] chooses the groups; 0, or no `groups`, takes new ones, which are never given out twice. A group that has
+        points is refused.
+
+        `stamp` and `replace` are as for `add` and `add_each`. A region whose image has yet to come waits for it; its
+        group is known then, its ids are not. If nothing can be chosen when it comes, the region is among the
+        `refused_regions` of the result of `step`.
+
+        Raises `InvalidPointsError` for groups or a count that are not whole numbers.
+        """
+        count = self._config.points_per_region if count is None else int(as_ids(count)[0])
+        chosen = chosen_groups(groups, len(regions))
+        try:
+            start = None if stamp is None else self._past_frame(as_stamp(stamp))
+        except InvalidStampError as error:
+            return [AddedRegion(0, [], str(error)) for _ in regions]
+        taken = set() if replace else set(self.groups)
+        room = self._config.capacity
+        if not replace:
+            room -= len(self.ids) + sum(waiting.count for waiting in self._waiting_regions)
+        found: list[ChosenPoints | TaptrError | None] = []
+        for region, group in zip(regions, chosen, strict=True):
+            try:
+                if group and group in taken:
+                    raise DuplicateIdError(
+                        f"Group {group} is in use or given twice; choose another, or remove that group first."
+                    )
+                region.check()
+                points = None if start is None else _points_in(region, start, count)
+                needed = count if points is None else len(points.xy)
+                if needed > room:
+                    raise _no_room(region, needed, room, self._config.capacity)
+            except TaptrError as error:
+                found.append(error)
+                continue
+            taken.add(group)
+            room -= needed
+            found.append(points)
+        if replace and (not regions or any(not isinstance(points, TaptrError) for points in found)):
+            self.clear()
+        return self._start_regions(regions, found, chosen, count, stamp, start)
+
+    def remove(self, ids: ArrayLike = (), groups: ArrayLike = ()) -> None:
+        """Remove points by id and by group; all or none.
+
+        Raises `UnknownIdError` for an id or group that no point has, and `DuplicateIdError` for one given twice.
+        """
         unwanted = as_ids(ids)
-        given = unwanted.tolist()
+        given, given_groups = unwanted.tolist(), as_groups(groups).tolist()
         if (twice := repeated(given)) is not None:
             raise _given_twice(twice)
+        if (twice := repeated(given_groups)) is not None:
+            raise DuplicateIdError(f"Group {twice} is given twice in one call; use every group once.")
         if unknown := sorted(set(given) - set(self.ids.tolist())):
             raise UnknownIdError(f"No point has the id {unknown[0]}; remove only ids that `add` returned.")
-        self._live.remove(unwanted)
-        gone = set(given)
-        self._waiting = [query for query in self._waiting if query.id not in gone]
+        if unknown := sorted(set(given_groups) - set(self.groups)):
+            raise UnknownIdError(f"No point has the group {unknown[0]}; remove only groups of points that exist.")
+        tracks = self._live.tracks
+        ended = np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)])
+        self._live.remove(ended)
+        self._replenishment.lower(ended.tolist())
+        gone, gone_groups = set(given), set(given_groups)
+        self._waiting = [query for query in self._waiting if query.id not in gone and query.group not in gone_groups]
+        self._waiting_regions = [region for region in self._waiting_regions if region.group not in gone_groups]
 
     def clear(self) -> None:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
         self._live.clear()
-        self._waiting = []
+        self._waiting, self._waiting_regions = [], []
+        self._replenishment.keep(())
 
     def reset(self) -> None:
         """Begin a new stream: remove all points, forget frames, stamps and the image size. Ids still do not repeat."""
@@ -195,7 +315,8 @@ class PointTracker:
         """Track all points into the next `image`, uint8 [H,W,3] RGB, with `stamp` in nanoseconds.
 
         Points that waited for an image and turn out to be unusable are dropped, and listed as `refused` in the result:
-        those outside the image, and those chosen in an image that never came or on another clock.
+        those outside the image, and those chosen in an image that never came or on another clock. `refused_regions`
+        lists regions likewise.
 
         Raises `InvalidImageError` for an image of another type, shape or size than the stream's, `InvalidStampError`
         for a stamp that is not later than the last one (`reset` begins a new stream), and `InvalidConfigError` for the
@@ -206,22 +327,45 @@ class PointTracker:
         due, refused = self._due_queries(stamp, coordinates)
 
         last = self._history.last
-        if last is None and not self._backend.info.feature_bytes:
-            self._check_history(coordinates.width * coordinates.height)
+        grey = shrunk_grey(image)
+        if last is None:
+            # A backend that does not tell how large its features are keeps as much as the image in grey.
+            self._check_history(
+                grey.size + (self._backend.info.feature_bytes or coordinates.width * coordinates.height)
+            )
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
-        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, scene_cut)
+        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, grey, scene_cut)
 
         settled = {query.id for query in due} | {point.id for point in refused}
         self._waiting = [query for query in self._waiting if query.id not in settled]
+        refused_regions = self._add_due_regions(frame, due)
         for start in dict.fromkeys(start for start in due.values() if start is not None):
             self._catch_up([query for query, chosen in due.items() if chosen is start], start)
         starting = _new_tracks([query for query, start in due.items() if start is None], frame)
         decoded = self._live.advance(frame, last.features if last else None, starting)
-        self._history.append(dataclasses.replace(frame, decoded=decoded))
+        self._history.append(frame := dataclasses.replace(frame, decoded=decoded))
         self._streams += last is None
-        return self._report(frame, tuple(refused))
+        self._replenish(frame)
+        return self._report(frame, tuple(refused), tuple(refused_regions))
+
+    def _replenish(self, frame: EncodedFrame) -> None:
+        """Replace lost points of groups that began as regions, if that is wanted."""
+        if not self._config.replenish or frame.number % REPLENISHMENT_INTERVAL:
+            return
+        self._replenishment.keep(self.ids_of_groups())
+        tracks, coordinates = self._live.tracks, frame.coordinates
+        scale = shrinking(coordinates.width, coordinates.height, frame.grey)
+        xy = (coordinates.to_pixels(tracks["xy"]).astype(np.float64) + 0.5) * scale - 0.5
+        for replacement in self._replenishment.replacements(frame.grey, tracks, xy):
+            count, lost = len(replacement.xy), replacement.lost_ids
+            if len(self.ids) - len(lost) + count > self._config.capacity:
+                continue
+            self._live.remove(np.array(lost, np.uint64))
+            places = (replacement.xy + 0.5) / scale - 0.5
+            ids = self._start(places, [0] * count, [replacement.group] * count, self.ids.tolist(), frame.stamp, frame)
+            self._replenishment.replace(replacement, ids)
 
     def _check_memory(self, slots: tuple[int, int]) -> None:
         config, info = self._config, self._backend.info
@@ -267,22 +411,66 @@ class PointTracker:
         self,
         points: NDArray[np.float64],
         chosen: list[int],
+        groups: list[int],
         kept: Collection[int],
         stamp: int | None,
         start: EncodedFrame | None,
     ) -> list[int]:
         """Add good points in the frame `start`, or as ones that wait if it is None; return their ids."""
-        ids = self._ids.assign(chosen, kept)
-        queries = [
-            WaitingPoint(id_, self._added + index, (x, y), stamp)
-            for index, (id_, (x, y)) in enumerate(zip(ids, points.tolist(), strict=True))
-        ]
-        self._added += len(queries)
+        self._groups.note([group for group in groups if group])
+        queries = self._queries(points, chosen, groups, kept, stamp)
         if start is None:
             self._waiting += queries
         elif queries:
             self._catch_up(queries, start)
-        return ids
+        return [query.id for query in queries]
+
+    def _queries(
+        self,
+        points: NDArray[np.float64],
+        chosen: list[int],
+        groups: list[int],
+        kept: Collection[int],
+        stamp: int | None,
+    ) -> list[WaitingPoint]:
+        ids = self._ids.assign(chosen, kept)
+        queries = [
+            WaitingPoint(id_, self._added + index, (x, y), stamp, group)
+            for index, (id_, (x, y), group) in enumerate(zip(ids, points.tolist(), groups, strict=True))
+        ]
+        self._added += len(queries)
+        return queries
+
+    def _start_regions(
+        self,
+        regions: Sequence[Region],
+        found: list[ChosenPoints | TaptrError | None],
+        chosen: list[int],
+        count: int,
+        stamp: int | None,
+        start: EncodedFrame | None,
+    ) -> list[AddedRegion]:
+        """Add the regions in which points were `found`, or let them wait if `start` is None."""
+        good = [index for index, points in enumerate(found) if not isinstance(points, TaptrError)]
+        groups = dict(zip(good, self._groups.assign([chosen[index] for index in good], self.groups), strict=True))
+        added = [AddedRegion(groups.get(index, 0), [], str(points or "")) for index, points in enumerate(found)]
+        if start is None:
+            self._waiting_regions += [
+                WaitingRegion(regions[index], group, count, stamp) for index, group in groups.items()
+            ]
+            return added
+        begun = {index: points for index, points in enumerate(found) if isinstance(points, ChosenPoints)}
+        xy = np.concatenate([points.xy for points in begun.values()] or [np.empty((0, 2))])
+        of_points = [groups[index] for index, points in begun.items() for _ in points.xy]
+        ids = iter(self._start(xy, [0] * len(xy), of_points, self.ids.tolist(), stamp, start))
+        for index, points in begun.items():
+            added[index] = AddedRegion(groups[index], list(itertools.islice(ids, len(points.xy))), "")
+            self._begin_body(groups[index], points, added[index].ids, start)
+        return added
+
+    def _begin_body(self, group: int, points: ChosenPoints, ids: list[int], frame: EncodedFrame) -> None:
+        self._replenishment.keep(self.ids_of_groups())
+        self._replenishment.begin(group, frame.grey, points.inside, ids, points.in_grey)
 
     def _coordinates_of(self, image: NDArray[np.uint8]) -> UnitCoordinates:
         width, height = image_size(image)
@@ -337,21 +525,63 @@ class PointTracker:
             error: TaptrError | None = None
             if is_outside:
                 error = outside_error(*query.xy, coordinates)
-            elif query.stamp is None:
-                due[query] = None
-            elif query.stamp > stamp:
-                error = _far_ahead(query.stamp, stamp)
             else:
-                past = self._history.nearest(query.stamp)
-                if past is not None and query.stamp - past.stamp < stamp - query.stamp:
-                    due[query] = past
-                elif stamp - query.stamp <= self._history.tolerance:
-                    due[query] = None
+                try:
+                    is_due, past = self._due_frame(query.stamp, stamp)
+                except InvalidStampError as raised:
+                    error = raised
                 else:
-                    error = self._stamp_error(query.stamp)
+                    if is_due:
+                        due[query] = past
             if error is not None:
                 refused.append(RefusedPoint(query.id, str(error)))
         return due, refused
+
+    def _due_frame(self, chosen: int | None, stamp: int) -> tuple[bool, EncodedFrame | None]:
+        """Return whether what was chosen at a stamp starts now that the image `stamp` comes, and in which frame.
+
+        None is the new frame. Raises `InvalidStampError` for what never can start.
+        """
+        if chosen is None:
+            return True, None
+        if chosen > stamp:
+            if ahead := _far_ahead(chosen, stamp):
+                raise ahead
+            return False, None
+        past = self._history.nearest(chosen)
+        if past is not None and chosen - past.stamp < stamp - chosen:
+            return True, past
+        if stamp - chosen <= self._history.tolerance:
+            return True, None
+        raise self._stamp_error(chosen)
+
+    def _add_due_regions(
+        self, frame: EncodedFrame, due: dict[WaitingPoint, EncodedFrame | None]
+    ) -> list[RefusedRegion]:
+        """Choose the points of the regions that are due, as `_due_queries` finds points, and put them with the others.
+
+        Return those regions in which that never is possible.
+        """
+        refused: list[RefusedRegion] = []
+        waiting: list[WaitingRegion] = []
+        for entry in self._waiting_regions:
+            try:
+                is_due, past = self._due_frame(entry.stamp, frame.stamp)
+                if not is_due:
+                    waiting.append(entry)
+                    continue
+                points = _points_in(entry.region, past or frame, entry.count)
+                kept, length = [*self.ids.tolist(), *(query.id for query in due)], len(points.xy)
+                if length > (room := self._config.capacity - len(kept)):
+                    raise _no_room(entry.region, length, room, self._config.capacity)
+            except TaptrError as error:
+                refused.append(RefusedRegion(entry.group, str(error)))
+                continue
+            queries = self._queries(points.xy, [0] * length, [entry.group] * length, kept, entry.stamp)
+            due.update(dict.fromkeys(queries, past))
+            self._begin_body(entry.group, points, [query.id for query in queries], past or frame)
+        self._waiting_regions = waiting
+        return refused
 
     def _catch_up(self, queries: list[WaitingPoint], start: EncodedFrame) -> None:
         """Start points in a past frame and bring them to the present."""
@@ -366,7 +596,12 @@ class PointTracker:
             self._catching_up.advance(frame, previous_features, starting)
         self._live.adopt(self._catching_up)
 
-    def _report(self, frame: EncodedFrame, refused: Iterable[RefusedPoint]) -> Tracks:
+    def _report(
+        self,
+        frame: EncodedFrame,
+        refused: tuple[RefusedPoint, ...] = (),
+        refused_regions: tuple[RefusedRegion, ...] = (),
+    ) -> Tracks:
         tracks = self._live.tracks
         kept: dict[str, Any] = {column.name: tracks[column.name].copy() for column in COLUMNS if column.in_table}
         return Tracks(
@@ -378,7 +613,8 @@ class PointTracker:
             height=frame.coordinates.height,
             scene_cut=frame.scene_cut,
             stream=self._streams,
-            refused=tuple(refused),
+            refused=refused,
+            refused_regions=refused_regions,
             **kept,
         )
 
@@ -389,6 +625,18 @@ def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
         ids=np.array([query.id for query in queries], np.uint64),
         sequence=np.array([query.sequence for query in queries], np.int64),
         xy=frame.coordinates.from_pixels(pixels),
+        group=np.array([query.group for query in queries], np.uint32),
+    )
+
+
+def _points_in(region: Region, frame: EncodedFrame, count: int) -> ChosenPoints:
+    return points_in(region, frame.grey, frame.coordinates.width, frame.coordinates.height, count)
+
+
+def _no_room(region: Region, needed: int, room: int, capacity: int) -> CapacityError:
+    return CapacityError(
+        f"{region.name} needs {needed} points, but of the capacity of {capacity} only {max(room, 0)} are free; remove "
+        "some, ask for fewer points or raise `capacity`."
     )
 
 
