@@ -3,9 +3,11 @@
 
 docs/tracking.webp: a clip of a robot, clicks on its first image, and the tracks that follow from them.
 docs/failures.jpg: scenes that are hard to track, with what is right and what is wrong marked.
+docs/lerobot.jpg: a clip as an episode of a LeRobot dataset, and the tracks that `taptr lerobot` adds to it.
 
     python scripts/pictures.py --clip bridge_0050.mp4
     python scripts/pictures.py
+    .venv-lerobot/bin/python scripts/pictures.py --episode bridge_0050.mp4
 
 The clip is one of BridgeData V2 (RAIL, UC Berkeley, CC BY 4.0): https://rail-berkeley.github.io/bridgedata
 """
@@ -14,18 +16,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from taptr_ros.cli import main as taptr
 from taptr_ros.drawing import overlay as drawing
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import load_backend
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking import PointTracker, TrackerConfig
-from taptr_ros.tracking.states import Tracks
+from taptr_ros.tracking.states import COLUMNS, Tracks
 from taptr_ros.training.scenes import SceneConfig, generate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -62,6 +66,10 @@ CURSOR = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12))
 PERIOD = 40_000_000
 """Nanoseconds between frames."""
 
+EPISODE_GRID, EPISODE_MOMENTS, EPISODE_COLUMNS = 7, 6, 3
+SEEN = 0.5
+"""Visibility times confidence above which a point of an episode is drawn as seen."""
+
 HARD_SCENES = (
     (SceneConfig(kind="layered", points=48, slowest=6.0), 5),
     (SceneConfig(kind="spatial", points=48, slowest=4.0), 3),
@@ -77,7 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="taptr_small", help="model to track with")
     parser.add_argument("--clip", type=Path, help="video: make docs/tracking.webp from it, not docs/failures.jpg")
+    parser.add_argument("--episode", type=Path, help="video: make docs/lerobot.jpg from it, where LeRobot is installed")
     arguments = parser.parse_args()
+    if arguments.episode:
+        cv2.imwrite(str(DOCS / "lerobot.jpg"), episode(arguments)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+        return
     backend = load_backend(arguments.model)
     if arguments.clip:
         write_moving("tracking.webp", tracking(backend, arguments.clip))
@@ -108,6 +120,49 @@ def tracking(backend: Backend, clip: Path) -> list[NDArray[np.uint8]]:
             pictures += [clicking(large, moved, step) for step in range(len(CLICKS) + RING)]
         pictures.append(overlay.draw(large, moved))
     return pictures
+
+
+def episode(arguments: argparse.Namespace) -> NDArray[np.uint8]:
+    """Return moments of an episode with the tracks that its dataset has, after LeRobot has written and read both."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    frames = list(open_source(arguments.episode))
+    shape, camera, feature = frames[0].image.shape, "observation.images.front", "observation.tracks.front"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        features = {camera: {"dtype": "video", "shape": shape, "names": ["height", "width", "channels"]}}
+        features["action"] = {"dtype": "float32", "shape": (1,), "names": ["none"]}
+        dataset = LeRobotDataset.create("local/clip", fps=10, features=features, root=folder / "clip")
+        for frame in frames:
+            dataset.add_frame({camera: frame.image, "action": np.zeros(1, np.float32), "task": "move the towel"})
+        dataset.save_episode()
+        dataset.finalize()
+        words = ["lerobot", str(folder / "clip"), "--out", str(folder / "tracks"), "--grid", str(EPISODE_GRID)]
+        assert taptr([*words, "--model", arguments.model]) == 0
+        dataset = LeRobotDataset("local/clip", root=folder / "tracks")
+        overlay, moments = drawing.TrackOverlay(), []
+        drawing.LABELLED_POINTS = 0
+        shown = np.linspace(0, len(dataset) - 1, EPISODE_MOMENTS).round().astype(int).tolist()
+        for number in range(len(dataset)):
+            item = dataset[number]
+            image = np.rint(255 * item[camera].permute(1, 2, 0).numpy()).astype(np.uint8)
+            large = np.asarray(cv2.resize(image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC))
+            picture = overlay.draw(large, tracks_of_item(item[feature].numpy(), large, number))
+            if number in shown:
+                moments.append(picture)
+    rows = [np.hstack(moments[first : first + EPISODE_COLUMNS]) for first in range(0, len(moments), EPISODE_COLUMNS)]
+    return np.asarray(cv2.resize(np.vstack(rows), None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def tracks_of_item(values: NDArray[np.float32], image: NDArray[np.uint8], number: int) -> Tracks:
+    """Return the feature's values [N,4] of a frame as tracks in an image of any size."""
+    height, width = image.shape[:2]
+    seen = values[:, 2] * values[:, 3] > SEEN
+    count = len(values)
+    columns = {entry.name: np.zeros(count, entry.dtype) for entry in COLUMNS}
+    columns |= {"ids": np.arange(1, count + 1, dtype=np.uint64), "visible": seen, "visibility": values[:, 2]}
+    columns |= {"xy": values[:, :2] * (width, height) - 0.5, "state": np.where(seen, 0, 1).astype(np.uint8)}
+    return Tracks(**columns, stamp=number * PERIOD, width=width, height=height, scene_cut=False)
 
 
 def clicking(image: NDArray[np.uint8], tracks: Tracks, step: int) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -28,9 +29,12 @@ from taptr_ros.tracking.states import COLUMNS
 ray = pytest.importorskip("ray")
 pq = pytest.importorskip("pyarrow.parquet")
 
+from taptr_ros.cli.batch.crew import connected  # noqa: E402
 from taptr_ros.cli.batch.rows import SCHEMA  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 10
+NAMES = ("clip0.avi", "clip1.avi", "images", "bag")
 LUCAS_KANADE = ["--model", "lucas_kanade"]
 
 
@@ -60,16 +64,9 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
-def batch(cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG001 - it must run
+@pytest.fixture(scope="module")
+def batch(cluster: None) -> Iterator[Any]:  # noqa: ARG001 - it must run
     """Runs the command on the shared cluster, with one worker, and returns its status."""
-    from taptr_ros.cli.batch import crew
-
-    @contextlib.contextmanager
-    def connected(_address: str | None) -> Iterator[None]:
-        yield
-
-    monkeypatch.setattr(crew, "connected", connected)
 
     def run(*words: object) -> int:
         try:
@@ -77,7 +74,18 @@ def batch(cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ARG00
         except SystemExit as error:
             return int(error.code or 0)
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("taptr_ros.cli.batch.crew.connected", lambda _address: contextlib.nullcontext())
+        yield run
+
+
+@pytest.fixture(scope="module")
+def dataset(media: Path, batch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of a video, a folder and a bag, with everything that can be written beside the rows."""
+    out = tmp_path_factory.mktemp("batch") / "dataset"
+    extras = ["--npz", "--bag", "--overlay"] + (["--rrd"] if importlib.util.find_spec("rerun") else [])
+    assert batch(*[media / name for name in NAMES], "--grid", 3, "--out", out, *extras) == 0
+    return out
 
 
 def rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
@@ -109,26 +117,44 @@ def assert_rows_are_those_of(found: dict[str, np.ndarray], npz: Path) -> None:
             np.testing.assert_array_equal(found[name], tracks[name][frames, columns])
 
 
-def test_rows_are_those_of_track_and_replay_to_the_bit(media: Path, tmp_path: Path, batch: Any) -> None:
-    names = ["clip0.avi", "clip1.avi", "images", "bag"]
-    assert batch(*[media / name for name in names], "--grid", 3, "--out", tmp_path / "out", "--npz", "--bag") == 0
-    found = rows(tmp_path / "out")
-    assert set(found) == set(names)
-    for name in names:
+def test_rows_are_those_of_track_and_replay_to_the_bit(media: Path, dataset: Path, tmp_path: Path) -> None:
+    found = rows(dataset)
+    assert set(found) == set(NAMES)
+    for name in NAMES:
         alone = tmp_path / f"{name}.npz"
         assert main(["track", str(media / name), "--grid", "3", *LUCAS_KANADE, "--quiet", "--out", str(alone)]) == 0
         assert_rows_are_those_of(found[name], alone)
-        (written,) = (tmp_path / "out" / "npz").glob(f"{name}.*")
-        assert written.read_bytes() == alone.read_bytes()
     assert set(found["bag"]["topic"]) == {"/image"}
     assert set(found["images"]["topic"]) == {""}
-    assert main(["replay", str(media / "bag"), "--grid", "3", *LUCAS_KANADE, "--out", str(tmp_path / "bag")]) == 0
+
+
+def test_what_is_written_beside_the_rows_is_that_of_track_and_replay(
+    media: Path, dataset: Path, tmp_path: Path
+) -> None:
     from taptr_ros.sources.bags import BagReader
 
-    (written,) = (tmp_path / "out" / "bags").glob("bag.*")
-    messages = [list(BagReader(path).messages("/tracks")) for path in (written, tmp_path / "bag")]
+    bag, alone = str(media / "bag"), {name: tmp_path / name for name in ("bag", "a.npz", "a.mp4", "a.rrd")}
+    common = ["--grid", "3", *LUCAS_KANADE, "--quiet"]
+    assert main(["replay", bag, *common, "--out", str(alone["bag"])]) == 0
+    track = ["track", bag, *common, "--out", str(alone["a.npz"]), "--overlay", str(alone["a.mp4"])]
+    has_rerun = importlib.util.find_spec("rerun") is not None
+    assert main([*track, *(["--rrd", str(alone["a.rrd"])] if has_rerun else [])]) == 0
+    written = {}
+    for kind in ("bags", "npz", "overlays", *(["rrd"] if has_rerun else [])):
+        assert len(list((dataset / kind).iterdir())) == len(NAMES)
+        (written[kind],) = (dataset / kind).glob("bag.*")
+    messages = [list(BagReader(path).messages("/tracks")) for path in (written["bags"], alone["bag"])]
     assert messages[0] == messages[1]
     assert len(messages[0]) == FRAMES
+    assert written["npz"].read_bytes() == alone["a.npz"].read_bytes()
+    assert written["overlays"].read_bytes() == alone["a.mp4"].read_bytes()
+    if has_rerun:
+        from test_rerun import read
+
+        assert (
+            read(written["rrd"])["/image/points"]["Points2D:positions"]
+            == (read(alone["a.rrd"])["/image/points"]["Points2D:positions"])
+        )
 
 
 def test_the_shipped_model_gives_the_rows_of_track(media: Path, tmp_path: Path, batch: Any) -> None:
@@ -138,6 +164,21 @@ def test_the_shipped_model_gives_the_rows_of_track(media: Path, tmp_path: Path, 
     assert batch(clip, *common, "--out", tmp_path / "out") == 0
     assert main(["track", str(clip), *common, "--out", str(tmp_path / "t.npz")]) == 0
     assert_rows_are_those_of(rows(tmp_path / "out")["clip2.avi"], tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("name", ["pandas", "polars", "duckdb"])
+def test_the_documented_lines_read_the_dataset(dataset: Path, monkeypatch: Any, capfd: Any, name: str) -> None:
+    document = ROOT / "docs" / "batch.md"
+    if not document.exists():
+        pytest.skip("not in the source tree")
+    pytest.importorskip(name)
+    (program,) = re.findall(rf"```python\n(import {name}\n.*?)```", document.read_text(), re.DOTALL)
+    assert len(program.strip().splitlines()) == 4  # with one that is empty
+    monkeypatch.chdir(dataset.parent)
+    exec(program, {})  # noqa: S102
+    printed = capfd.readouterr().out
+    for recording, found in rows(dataset).items():
+        assert re.search(rf"\b{recording}\W+{(found['state'] == 0).sum()}\b", printed), printed
 
 
 def test_the_columns_are_those_of_the_message() -> None:
@@ -206,12 +247,11 @@ def test_a_second_run_does_what_has_changed_and_nothing_else(tmp_path: Path, bat
     assert {name: len(found["id"]) for name, found in rows(out).items()} == {"a.avi": 40, "b.avi": 32}
     # Another model, and a result that was not asked for before.
     before = set((out / "tracks").iterdir())
-    for options, outcome in ((["--size", "48x64"], "tracked"), (["--size", "48x64", "--npz"], "tracked")):
-        capfd.readouterr()
-        assert batch(*command, *options) == 0
-        assert f"2 {outcome}" in capfd.readouterr().out
-        assert not before & set((out / "tracks").iterdir())
-        assert {name: len(found["id"]) for name, found in rows(out).items()} == {"a.avi": 40, "b.avi": 32}
+    capfd.readouterr()
+    assert batch(*command, "--size", "48x64", "--npz") == 0
+    assert "2 tracked" in capfd.readouterr().out
+    assert not before & set((out / "tracks").iterdir())
+    assert {name: len(found["id"]) for name, found in rows(out).items()} == {"a.avi": 40, "b.avi": 32}
     assert batch(*command, "--size", "48x64") == 0
     assert "2 done before" in capfd.readouterr().out
 
@@ -294,6 +334,8 @@ def test_bad_commands_are_answered_with_one_sentence(
 ) -> None:
     if "--address" not in words:
         monkeypatch.setattr("taptr_ros.cli.batch.crew.connected", lambda _: contextlib.nullcontext())
+    else:
+        monkeypatch.setattr("taptr_ros.cli.batch.crew.connected", connected)
     (media / "again").mkdir(exist_ok=True)
     (media / "again" / "clip0.avi").write_bytes((media / "clip0.avi").read_bytes())
     monkeypatch.chdir(media)
@@ -338,9 +380,9 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     """On this machine's own Ray: the command is killed in the middle, and started again on a terminal."""
     scene = moving_scene(FRAMES)
     for number in range(6):
-        write_video(tmp_path / f"{number}.avi", [*scene, *scene[::-1]] * (3 + 2 * number))
+        write_video(tmp_path / f"{number}.avi", [*scene, *scene[::-1]] * (2 + 3 * number))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "taptr_ros", "batch", str(tmp_path / "*.avi"), "--grid", "12", *LUCAS_KANADE]
+    command = [sys.executable, "-m", "taptr_ros", "batch", str(tmp_path / "*.avi"), "--grid", "4", *LUCAS_KANADE]
     command += ["--out", str(out), "--workers", "1"]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -355,7 +397,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert not re.search("WARN|INFO|raylet", shown)
     found = rows(out)
     assert {name: len(columns["id"]) for name, columns in found.items()} == {
-        f"{number}.avi": 144 * 20 * (3 + 2 * number) for number in range(6)
+        f"{number}.avi": 16 * 20 * (2 + 3 * number) for number in range(6)
     }
     for columns in found.values():
         assert len(set(zip(columns["frame"].tolist(), columns["id"].tolist(), strict=True))) == len(columns["id"])
@@ -409,7 +451,7 @@ def test_a_recording_that_ends_its_worker_is_given_up_and_the_others_go_on(
 
 
 def test_nothing_is_lost_or_doubled_when_a_node_and_the_command_are_killed() -> None:
-    script = Path(__file__).resolve().parent.parent / "scripts" / "batch.py"
+    script = ROOT / "scripts" / "batch.py"
     if not script.exists():
         pytest.skip("not in the source tree")
     command = [sys.executable, str(script), "cluster", "--recordings", "9", "--frames", "20"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import image_message, moving_scene, write_bag, write_video
+from media_files import image_message, moving_scene, write_bag, write_folder, write_video
 from test_cli import environment, write_checkpoint, write_dataset
 
 from taptr_ros.cli import COMMANDS, main
@@ -63,6 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "street.avi", scene).rename(folder / "street.mp4")
     write_bag(folder / "my_bag", {"/camera/image_raw": [image_message(i, image) for i, image in enumerate(scene)]})
     write_dataset(folder / "DIR")
+    write_folder(folder / "images", scene)
+    (folder / "frames_color.txt").write_text("".join(f"{path}\n" for path in sorted((folder / "images").iterdir())))
+    (folder / "query_obj0.txt").write_text("0\n200,150\n")
     (folder / "episodes").mkdir()
     shutil.copy(folder / "street.mp4", folder / "episodes" / "1.mp4")
     shutil.copy(ROOT / "config" / "training" / "small.yaml", folder / "RECIPE.yaml")

@@ -106,7 +106,8 @@ def test_the_toolkit_runs_it_on_its_own_sequence(tmp_path: Path) -> None:
     """Three pictures go round in circles; the middle of each is tracked, and the toolkit measures how well."""
     if not TOOLKIT.exists():
         pytest.skip(
-            "the VOT toolkit is not installed: python3 -m venv .venv-vots; .venv-vots/bin/pip install vot-toolkit attributee==0.1.9"
+            "the VOT toolkit is not installed; run python3 -m venv .venv-vots, and "
+            ".venv-vots/bin/pip install vot-toolkit attributee==0.1.9"
         )
     script = tmp_path / "evaluation.py"
     script.write_text(EVALUATION)

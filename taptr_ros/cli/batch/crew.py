@@ -37,6 +37,10 @@ _PATIENCE = 5.0
 whether to go on."""
 
 
+_LONGEST = 300
+"""Characters of what Ray says that are told."""
+
+
 class Worker(Protocol):
     """What an actor runs."""
 
@@ -76,7 +80,7 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, RayError) as error:
         place = "Ray cannot be started" if address is None else f"The cluster of Ray at {address} cannot be joined"
-        raise BackendUnavailableError(f"{place}: {_first_sentence(error)}") from error
+        raise BackendUnavailableError(f"{place}: {_words(error)}") from error
     try:
         yield
     finally:
@@ -149,14 +153,14 @@ class Crew:
                             tasks.append(task)
                             continue
                         result = Lost(
-                            f"The process of its worker ended {ATTEMPTS} times ({_first_sentence(error)}); it may need "
+                            f"The process of its worker ended {ATTEMPTS} times ({_words(error)}); it may need "
                             "more memory than there is."
                         )
                     else:
                         self._idle.append(actor)
                     yield task, result
         except (RayError, ConnectionError) as error:
-            raise BackendUnavailableError(f"The cluster of Ray is lost: {_first_sentence(error)}") from error
+            raise BackendUnavailableError(f"The cluster of Ray is lost: {_words(error)}") from error
 
     def _grow(self, wanted: int) -> None:
         """Start workers where the cluster has room."""
@@ -182,7 +186,7 @@ class Crew:
             self._not_loaded += 1
             if self._not_loaded == ATTEMPTS:
                 raise BackendUnavailableError(
-                    f"The processes of {ATTEMPTS} workers ended while the model was loaded ({_first_sentence(error)}); "
+                    f"The processes of {ATTEMPTS} workers ended while the model was loaded ({_words(error)}); "
                     "look at Ray's logs, and whether this package and memory are there on all machines."
                 ) from error
             return
@@ -210,7 +214,7 @@ class _Actor:
         return self._worker.work(task)
 
 
-def _first_sentence(error: BaseException) -> str:
-    """Return the beginning of what an exception of Ray says, which may be pages."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".") + "."
+def _words(error: BaseException) -> str:
+    """Return the beginning of what an exception of Ray says, which may be pages, as one sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...").rstrip(".") + "."
