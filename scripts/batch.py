@@ -44,6 +44,8 @@ from taptr_ros.runtime.loading import model_checksum
 from taptr_ros.tracking.config import TrackerConfig
 
 HEIGHT, WIDTH = 120, 160
+LONG = 12
+"""Recordings of many frames."""
 PATIENCE = 300.0
 """Seconds after which a run that makes no progress is given up."""
 
@@ -120,32 +122,60 @@ def compare(out: Path, videos: list[Path], common: list[str], folder: Path) -> l
 
 
 def times(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure what Ray adds to a recording, with recordings of one frame, and the speed-up with longer ones."""
+    """Measure what Ray adds to a recording, with recordings of one frame, and the speed-up with longer ones.
+
+    Processor time is that of this process and of all that Ray starts: on a machine that does something else too, it
+    tells more than the time that passes.
+    """
     count = arguments.recordings or 200
     short = recordings([str(video) for video in write_videos(folder / "short", count, 1)], 1)
-    long = recordings([str(video) for video in write_videos(folder / "long", 12, arguments.frames or 120)], 1)
+    long = recordings([str(video) for video in write_videos(folder / "long", LONG, arguments.frames or 120)], 1)
     plan = plan_of(arguments)
-    result: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for repeat in range(arguments.repeats):
         for name, chosen in (("short", short), ("long", long)):
-            result.setdefault(f"{name}, loop", []).append(in_a_loop(chosen, plan, folder / f"{name}{repeat}"))
+            found.setdefault(f"{name}, loop", []).append(in_a_loop(chosen, plan, folder / f"{name}{repeat}"))
             for workers in (1, 2):
-                with connected(None):
-                    crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers)
-                    crew.wait()
-                    with Dataset(folder / f"{name}{repeat}{workers}", {}, ()) as dataset:
-                        started = time.perf_counter()
-                        track_all(chosen, crew, dataset, quiet=True)
-                        seconds = time.perf_counter() - started
-                result.setdefault(f"{name}, {workers} workers", []).append(seconds)
-    median = {name: statistics.median(seconds) for name, seconds in result.items()}
+                out = folder / f"{name}{repeat}{workers}"
+                found.setdefault(f"{name}, {workers} workers", []).append(on_ray(chosen, plan, out, workers))
+    passed, used = ({name: statistics.median(t[i] for t in all_) for name, all_ in found.items()} for i in (0, 1))
     return {
-        "seconds": {name: [round(value, 3) for value in seconds] for name, seconds in result.items()},
-        "milliseconds that Ray adds to a recording": 1e3 * (median["short, 1 workers"] - median["short, loop"]) / count,
-        "speed-up with two workers": median["long, loop"] / median["long, 2 workers"],
-        "speed-up with one worker": median["long, loop"] / median["long, 1 workers"],
-        "recordings per second of the command, of one frame each": count / median["short, 2 workers"],
+        "recordings": {"short": count, "long": LONG},
+        "seconds passed": {name: [round(time_, 3) for time_, _ in all_] for name, all_ in found.items()},
+        "seconds of processors": {name: [round(time_, 3) for _, time_ in all_] for name, all_ in found.items()},
+        "milliseconds that Ray adds to a recording": 1e3 * (passed["short, 1 workers"] - passed["short, loop"]) / count,
+        "of processors": 1e3 * (used["short, 1 workers"] - used["short, loop"]) / count,
+        "speed-up with one worker and with two": [
+            round(passed["long, loop"] / passed[f"long, {workers} workers"], 2) for workers in (1, 2)
+        ],
+        "recordings of one frame per second with two workers": count / passed["short, 2 workers"],
     }
+
+
+def on_ray(chosen: list[Input], plan: Plan, out: Path, workers: int) -> tuple[float, float]:
+    """Return the seconds that pass, and those of processors, from when the workers are ready."""
+    with connected(None):
+        crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers)
+        crew.wait()
+        with Dataset(out, {}, ()) as dataset:
+            started, used = time.perf_counter(), processor_seconds()
+            track_all(chosen, crew, dataset, quiet=True)
+            return time.perf_counter() - started, processor_seconds() - used
+
+
+def processor_seconds() -> float:
+    """Return the processor time so far of this process and of those that descend from it and are alive."""
+    parents, ticks = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            process = int(path.parent.name)
+            parents[process], ticks[process] = int(fields[1]), int(fields[11]) + int(fields[12])
+
+    def is_ours(process: int) -> bool:
+        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+
+    return sum(ticks[process] for process in ticks if is_ours(process)) / os.sysconf("SC_CLK_TCK")
 
 
 class ReadyCrew(Crew):
@@ -158,17 +188,17 @@ class ReadyCrew(Crew):
             self._loaded(reference)
 
 
-def in_a_loop(chosen: list[Input], plan: Plan, out: Path) -> float:
-    """Return the seconds that the same work takes one after the other in this process."""
+def in_a_loop(chosen: list[Input], plan: Plan, out: Path) -> tuple[float, float]:
+    """Return the seconds, passed and of processors, that the same work takes in this process, without Ray."""
     worker = TrackingWorker(plan)
     assert not worker.load()
     with Dataset(out, {}, ()) as dataset:
-        started = time.perf_counter()
+        started, used = time.perf_counter(), processor_seconds()
         for recording in chosen:
             outcome = worker.work(Task(recording))
             assert isinstance(outcome, Tracked), outcome
             dataset.add(outcome.files)
-        return time.perf_counter() - started
+        return time.perf_counter() - started, processor_seconds() - used
 
 
 def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
