@@ -37,6 +37,9 @@ _PATIENCE = 5.0
 whether to go on."""
 
 
+_LONELY = 300.0
+"""Seconds without any worker, because the machines are gone, after which the cluster is given up."""
+
 _LONGEST = 300
 """Characters of what Ray says that are told."""
 
@@ -115,6 +118,7 @@ class Crew:
         self._busy: dict[Any, tuple[Any, Any]] = {}
         self._looked = -_PATIENCE
         self._not_loaded = 0
+        self._seen = time.monotonic()
         if not self._room():
             raise InvalidConfigError(
                 f"No machine has room for a worker with {share.cpus:g} cores, {share.gpus:g} GPUs and "
@@ -131,11 +135,8 @@ class Crew:
         try:
             while tasks or self._busy:
                 self._grow(len(tasks) + len(self._busy))
-                while tasks and self._idle:
-                    actor, task = self._idle.pop(), tasks.popleft()
-                    self._busy[actor.work.remote(task)] = (actor, task)
-                waiting = [*self._busy, *self._loading]
-                ready, _ = ray.wait(waiting, num_returns=1, timeout=1.0)
+                self._hand_out(tasks)
+                ready = self._ready()
                 if not ready:
                     yield None
                 for reference in ready:
@@ -158,9 +159,34 @@ class Crew:
                         )
                     else:
                         self._idle.append(actor)
+                    self._hand_out(tasks)  # before the caller writes the result
                     yield task, result
         except (RayError, ConnectionError) as error:
             raise BackendUnavailableError(f"The cluster of Ray is lost: {_words(error)}") from error
+
+    def _hand_out(self, tasks: deque[Any]) -> None:
+        """Give those who have nothing to do the next tasks."""
+        while tasks and self._idle:
+            actor, task = self._idle.pop(), tasks.popleft()
+            self._busy[actor.work.remote(task)] = (actor, task)
+
+    def _ready(self) -> list[Any]:
+        """Return the calls that have ended; none after a second in which none did."""
+        waiting = [*self._busy, *self._loading]
+        if not waiting:
+            if time.monotonic() - self._seen > _LONELY:
+                raise BackendUnavailableError(
+                    f"No machine of the cluster has had room for a worker for {_LONELY:.0f} s; start the command again "
+                    "when there is one."
+                )
+            time.sleep(1.0)
+            return []
+        self._seen = time.monotonic()
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=1.0)
+        if ready and len(waiting) > 1:
+            # All that are: on a large cluster, to look at what everybody does takes milliseconds.
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        return list(ready)
 
     def _grow(self, wanted: int) -> None:
         """Start workers where the cluster has room."""
