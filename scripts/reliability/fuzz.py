@@ -31,7 +31,7 @@ NODE_SHARES = {
     "query_points, serialized": 0.06,
     "query_regions, serialized": 0.02,
     "add_points": 0.08,
-    "add_regions": 0.03,
+    "add_regions": 0.02,
     "remove_points": 0.06,
     "remove_points, the service": 0.05,
     "get_tracks": 0.05,
