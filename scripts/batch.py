@@ -30,6 +30,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
+
 import ray
 from ray.cluster_utils import Cluster
 

@@ -25,6 +25,9 @@ def unused_domain() -> int:
 os.environ["ROS_DOMAIN_ID"] = str(unused_domain())
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
+# Ray tells its makers nothing of tests.
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
 # As the command line sets it before OpenCV is imported: tests read what is said on stderr.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

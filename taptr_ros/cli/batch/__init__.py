@@ -18,7 +18,7 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
-from taptr_ros.cli.batch.model import add_cluster_arguments, requested_model, requested_share
+from taptr_ros.cli.batch.model import add_cluster_arguments, prepare_ray, requested_model, requested_share
 from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.cli.rrd import require_rerun
@@ -103,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = recordings(arguments.inputs, arguments.name_parts)
     places = [recording.location for recording in chosen if not recording.is_remote]
     check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)
+    prepare_ray(arguments.address)
     with requires_extra("taptr batch", "batch"):
         from taptr_ros.cli.batch.crew import Crew, connected
         from taptr_ros.cli.batch.dataset import Dataset, check_folder

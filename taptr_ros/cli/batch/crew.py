@@ -9,22 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import ray
+from ray.exceptions import RayError
+
 from taptr_ros.cli.batch.model import Share
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, TaptrError
 from taptr_ros.runtime.processors import usable_processors
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what its next version does, which it says once
-
-import ray
-from ray.exceptions import RayError
 
 ATTEMPTS = 3
 """Times that a task is tried whose worker's process ends; a recording that ends them all is given up."""
@@ -35,7 +31,6 @@ OBJECT_STORE = 512 << 20
 _PATIENCE = 5.0
 """Seconds between two looks at the machines of the cluster, and longest wait for a result before the caller is asked
 whether to go on."""
-
 
 _LONELY = 300.0
 """Seconds without any worker, because the machines are gone, after which the cluster is given up."""

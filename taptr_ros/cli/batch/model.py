@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
+import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,18 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         "--gpus", type=positive, metavar="SHARE", help="share of a GPU per worker (default, with --device: 0.25 or 1)"
     )
     where.add_argument("--gigabytes", type=positive, metavar="GB", help="memory per worker (default: by the model)")
+
+
+def prepare_ray(address: str | None) -> None:
+    """Set what Ray reads from the environment when it is imported, which must not have happened yet.
+
+    Nothing is told to Ray's makers. Ray opens ports on all of the machine's addresses, and who can talk to them can run
+    programs: a Ray that is started here, without an address, talks only to those that know a secret.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what its next version does, which it says once
+    if address is None and "ray" not in sys.modules:
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
 
 
 def requested_share(arguments: argparse.Namespace) -> Share:

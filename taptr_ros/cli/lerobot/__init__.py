@@ -25,7 +25,7 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.batch.files import content_key
 from taptr_ros.cli.batch.inputs import content_checksum
-from taptr_ros.cli.batch.model import Model, add_cluster_arguments, requested_model, requested_share
+from taptr_ros.cli.batch.model import Model, add_cluster_arguments, prepare_ray, requested_model, requested_share
 from taptr_ros.cli.interrupts import held_interrupt
 from taptr_ros.cli.offline import add_points_arguments, point_files
 from taptr_ros.cli.outputs import check_outputs
@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_outputs([arguments.out], [arguments.dataset, *point_files(arguments), arguments.model], overwrite=False)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the dataset is on this disk; nothing is asked of a hub
     logging.getLogger("lerobot").setLevel(logging.ERROR)  # it warns, in pages, of a decoder that it does without
+    prepare_ray(arguments.address)
     with requires_extra("taptr lerobot", "lerobot"):
         import datasets
 
