@@ -19,7 +19,7 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.offline import add_topic_argument, grid_side
-from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.cli.outputs import check_outputs, free_folder
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
 from taptr_ros.messages.tracks import tracks_of
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.cli.live_run import live_run
 
     source = _source_parameters(arguments)
-    out = arguments.out or free_folder()
+    out = arguments.out or free_folder("taptr_demo")
     check_outputs([out], [arguments.source, arguments.model], overwrite=False)
     out.mkdir()
     bag = out / "bag"
@@ -83,12 +83,6 @@ def run(arguments: argparse.Namespace) -> None:
     overlay = out / "overlay.mp4"
     _report(bag, overlay, grids)
     print(f"Look at {overlay} and {bag}.")
-
-
-def free_folder() -> Path:
-    """Return a folder for the results that does not exist yet: nothing of an earlier run is lost."""
-    names = itertools.chain(["taptr_demo"], (f"taptr_demo_{number}" for number in itertools.count(2)))
-    return next(folder for folder in map(Path, names) if not folder.exists())
 
 
 def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:

@@ -15,6 +15,9 @@ from taptr_ros.errors import InvalidImageError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 
+MOST_JPEG_SIDE = 65500
+"""Most pixels per side of a JPEG."""
+
 _JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of the JPEG segments that hold the image's size."""
 
@@ -50,6 +53,16 @@ def declared_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     if head.startswith(_JPEG):
         return _jpeg_size(data)
     return 0, 0
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int, largest_side: int = MOST_JPEG_SIDE) -> bytes:
+    """Return a uint8 [H,W,3] RGB image as JPEG of a quality from 0 to 100; one with a larger side is shrunk."""
+    scale = largest_side / max(image.shape[:2])
+    if scale < 1.0:
+        height, width = (max(round(scale * side), 1) for side in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
 
 
 def _is_cut_png(data: NDArray[np.uint8]) -> bool:
