@@ -74,7 +74,7 @@ _log = logging.getLogger(__name__)
 class ViewServer:
     """Serves the page on an address and a port, 0 for any that is free, in a thread of its own.
 
-    Raises `OSError` if it cannot listen there.
+    Raises `BackendUnavailableError` if it cannot listen there.
     """
 
     def __init__(self, sessions: Sessions, gate: Gate, address: str, port: int) -> None:
@@ -88,9 +88,11 @@ class ViewServer:
         self._thread.start()
         try:
             self.port = asyncio.run_coroutine_threadsafe(self._listen(address, port), self._loop).result()
-        except BaseException:
+        except OSError as error:
             self.stop()
-            raise
+            raise BackendUnavailableError(
+                f"The view cannot listen on {address}, port {port} ({error.strerror or error}); choose another one."
+            ) from error
         self._address = address
 
     @property
