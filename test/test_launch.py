@@ -15,6 +15,7 @@ from taptr_ros.cli import programs
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
+CAMERAS_LAUNCH_FILE = ROOT / "launch" / "cameras.launch.py"
 ARGUMENTS = {
     *("image", "params_file", "model", "backend", "device", "autostart", "compressed", "use_sim_time", "namespace"),
     *("grid", "source", "bag", "image_topic", "rate", "loop", "record"),
@@ -49,8 +50,8 @@ STANDS_IN_FOR = {
 }
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tracker_launch", LAUNCH_FILE)
+def load(path: Path = LAUNCH_FILE) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.name.replace(".", "_"), path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -92,6 +93,32 @@ def parameters(launch_file: ModuleType, **given: str) -> dict[str, dict[str, Any
         }
         for node in started
     }
+
+
+@pytest.mark.usefixtures("recorded")
+def test_cameras_share_one_process_and_each_has_its_own_topics() -> None:
+    launch_file = load(CAMERAS_LAUNCH_FILE)
+    trackers, *grids = launch_file.nodes(
+        context(launch_file, cameras="front arm/left", image="color/image_raw", grid="4")
+    )
+    assert trackers.keywords["arguments"] == ["--cameras", "front", "arm/left"]
+    assert trackers.keywords["remappings"] == [
+        ("/front/image", "/front/color/image_raw"),
+        ("/arm/left/image", "/arm/left/color/image_raw"),
+    ]
+    assert [grid.keywords["namespace"] for grid in grids] == ["front", "arm/left"]
+    assert [grid.keywords["remappings"] for grid in grids] == [[("image", "color/image_raw")]] * 2
+    assert len(launch_file.nodes(context(launch_file))) == 1
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("given", "words"), [({"cameras": " "}, "name at least one"), ({"grid": "2.5"}, "whole number")]
+)
+def test_cameras_that_cannot_be_are_refused(given: dict[str, str], words: str) -> None:
+    launch_file = load(CAMERAS_LAUNCH_FILE)
+    with pytest.raises(RuntimeError, match=words):
+        launch_file.nodes(context(launch_file, **given))
 
 
 def test_every_argument_is_declared_and_described(recorded: ModuleType) -> None:

@@ -65,8 +65,8 @@ class _LatePoints:
 
     index: int
     """Of the frame in which they start."""
-    ids: list[int]
-    points: list[tuple[float, float]]
+    points: dict[int, tuple[float, float, int]]
+    """By id: x and y in ROS pixels, and the group."""
     due: float
     """When nobody is waited for any longer, on the monotonic clock."""
 
@@ -95,6 +95,7 @@ class FileSession:
         self._streams = 0
         """Counts how often everything was forgotten."""
         self._next_id = 1
+        self._groups = 0
         self._position = 0
         self._playing = not self._is_file
         self._ended = False
@@ -296,7 +297,8 @@ class FileSession:
                 return self._add(np.array(points, np.float64), stamp)
             case protocol.AddGrid(side, stamp, box):
                 tracks = self._frames[self._index_of(stamp)].tracks
-                return self._add(_grid(side, box, tracks.width, tracks.height), stamp)
+                group = 0 if box is None else self._new_group()
+                return self._add(_grid(side, box, tracks.width, tracks.height), stamp, group)
             case protocol.Remove(ids):
                 self._remove(ids)
             case protocol.Clear():
@@ -344,7 +346,12 @@ class FileSession:
                 return index
         raise RefusedError("The frame in which that was chosen is not there any more; choose again.")
 
-    def _add(self, points: NDArray[np.float64], stamp: int) -> dict[str, Any]:
+    def _new_group(self) -> int:
+        """Return the number of a group that no point has had: what lies in a box is taken for one body."""
+        self._groups += 1
+        return self._groups
+
+    def _add(self, points: NDArray[np.float64], stamp: int, group: int = 0) -> dict[str, Any]:
         """Start points [N,2] in a frame; those that cannot be added are refused, and the first reason is told."""
         index = self._index_of(stamp)
         frame = self._frames[index]
@@ -355,7 +362,7 @@ class FileSession:
             str(outside_error(float(x), float(y), coordinates)) for x, y in points[is_outside].tolist()[:1]
         ]
         following = len(self._follower.ids) if self._follower else 0
-        present = len(self._tracker.ids) + following + sum(len(late.ids) for late in self._late)
+        present = len(self._tracker.ids) + following + sum(len(late.points) for late in self._late)
         room = max(self._config.capacity - present, 0)
         if len(good) > room:
             refusals.append(
@@ -372,34 +379,36 @@ class FileSession:
         ids = list(range(self._next_id, self._next_id + len(good)))
         self._next_id += len(good)
         if index == len(self._frames) - 1:
-            self._tracker.add(good, ids, stamp=frame.stamp)
+            self._tracker.add(good, ids, stamp=frame.stamp, groups=[group] * len(ids))
             if self._tracker.tracks is not None:
                 frame.tracks = self._tracker.tracks
         else:
-            self._add_late(index, ids, good)
+            self._add_late(index, ids, good, group)
         if index == self._position:
             self._show(jump=True)
         return {"ids": [str(identifier) for identifier in ids], "refused": " ".join(refusals)}
 
-    def _add_late(self, index: int, ids: list[int], points: NDArray[np.float64]) -> None:
+    def _add_late(self, index: int, ids: list[int], points: NDArray[np.float64], group: int) -> None:
         frame = self._frames[index]
-        frame.tracks = _joined(frame.tracks, _started(ids, points, frame.tracks))
+        frame.tracks = _joined(frame.tracks, _started(ids, points, group, frame.tracks))
         due = time.monotonic() + SETTLING_TIME
         for late in self._late:
             late.due = due
-            if late.index == index:
-                late.ids += ids
-                late.points += [(x, y) for x, y in points.tolist()]
-                return
-        self._late.append(_LatePoints(index, list(ids), [(x, y) for x, y in points.tolist()], due))
+        added = next((late for late in self._late if late.index == index), None)
+        if added is None:
+            added = _LatePoints(index, {}, due)
+            self._late.append(added)
+        for identifier, (x, y) in zip(ids, points.tolist(), strict=True):
+            added.points[identifier] = x, y, group
 
     def _track_late_points(self) -> None:
         """Track the points that were added in one earlier frame through all frames since; tasks are done in between."""
         late = self._late.pop(0)
         first, last, stream = self._frames[late.index], len(self._frames) - 1, self._streams
-        config = dataclasses.replace(self._config, capacity=max(len(late.ids), 1))
+        config = dataclasses.replace(self._config, capacity=max(len(late.points), 1))
         self._follower = follower = PointTracker(self._backend, config, first.tracker_number)
-        follower.add(late.points, late.ids)
+        chosen = [*late.points.values()]
+        follower.add([point[:2] for point in chosen], [*late.points], groups=[point[2] for point in chosen])
         try:
             for index, image in self._images_from(late.index):
                 frame = self._frames[index]
@@ -446,9 +455,8 @@ class FileSession:
             following = set(self._follower.ids.tolist())
             self._follower.remove([identifier for identifier in unwanted.tolist() if identifier in following])
         for late in self._late:
-            kept = [(one, point) for one, point in zip(late.ids, late.points, strict=True) if one not in gone]
-            late.ids, late.points = [one for one, _ in kept], [point for _, point in kept]
-        self._late = [late for late in self._late if late.ids]
+            late.points = {one: point for one, point in late.points.items() if one not in gone}
+        self._late = [late for late in self._late if late.points]
         for frame in self._frames:
             stays = ~np.isin(frame.tracks.ids, unwanted)
             if not stays.all():
@@ -531,13 +539,14 @@ def _grid(side: int, box: tuple[float, float, float, float] | None, width: int, 
     return grid_in_box(side, (left, top, right, bottom)).astype(np.float64)
 
 
-def _started(ids: list[int], points: NDArray[np.float64], like: Tracks) -> Tracks:
+def _started(ids: list[int], points: NDArray[np.float64], group: int, like: Tracks) -> Tracks:
     """Return tracks in the frame in which they start, the same as that of other tracks."""
     arrays: dict[str, Any] = {
         entry.name: np.zeros((len(ids), *getattr(like, entry.name).shape[1:]), entry.dtype) for entry in COLUMNS
     }
     arrays["ids"][:] = ids
     arrays["xy"][:] = points
+    arrays["group"][:] = group
     arrays["visibility"][:] = arrays["confidence"][:] = 1.0
     arrays["visible"][:] = True
     return dataclasses.replace(like, **arrays)

@@ -23,6 +23,8 @@ class TracksFile:
     pixels of the source (else NaN), visibility (0), visible (False), state (`TrackState.LOST`), by these names."""
     ids: NDArray[np.uint64]
     """[N] in the order in which the points were given."""
+    groups: NDArray[np.uint32]
+    """[N] groups of points that belong to one body each; 0 is none."""
     stamps: NDArray[np.int64]
     """[T] nanoseconds."""
 
@@ -35,33 +37,36 @@ class TracksFile:
             numbers = (len(column.message),) if len(column.message) > 1 else ()
             arrays[column.name] = np.full((len(frames), len(ids), *numbers), column.absent, column.dtype)
         column_of = {identifier: place for place, identifier in enumerate(ids.tolist())}
+        groups = np.zeros(len(ids), np.uint32)
         for row, tracks in enumerate(frames):
             places = [column_of[identifier] for identifier in tracks.ids.tolist()]
             for name, array in arrays.items():
                 array[row, places] = getattr(tracks, name)
+            groups[places] = tracks.group
         stamps = np.array([tracks.stamp for tracks in frames], np.int64)
-        return cls(arrays, ids=np.asarray(ids, np.uint64), stamps=stamps)
+        return cls(arrays, ids=np.asarray(ids, np.uint64), groups=groups, stamps=stamps)
 
     def save(self, path: Path) -> None:
         """Write the npz file, under exactly this name; raises `OSError` if that is not possible."""
         with path.open("wb") as file:
-            arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "stamps": self.stamps}
+            arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "groups": self.groups, "stamps": self.stamps}
             np.savez_compressed(file, **arrays)
 
     def save_csv(self, path: Path) -> None:
         """Write one line for each track in each frame in which it exists, with a header; raises `OSError` if it cannot.
 
-        Columns: frame (from 0), stamp, id, then those of the npz file, with positions in x and y.
+        Columns: frame (from 0), stamp, id, group, then those of the npz file, with positions in x and y.
         """
         exists = ~np.isnan(self.columns["xy"][..., 0])
         names = [name for name in self.columns if name != "xy"]
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["frame", "stamp", "id", "x", "y", *names])
+            writer.writerow(["frame", "stamp", "id", "group", "x", "y", *names])
             for frame, place in np.argwhere(exists).tolist():
                 x, y = self.columns["xy"][frame, place].tolist()
                 values = [_plain(self.columns[name][frame, place]) for name in names]
-                writer.writerow([frame, self.stamps[frame], self.ids[place], f"{x:.3f}", f"{y:.3f}", *values])
+                identity = [self.ids[place], self.groups[place]]
+                writer.writerow([frame, self.stamps[frame], *identity, f"{x:.3f}", f"{y:.3f}", *values])
 
 
 def _plain(value: Any) -> str:

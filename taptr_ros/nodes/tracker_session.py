@@ -96,6 +96,7 @@ class TrackerSession:
         self._waiting_bytes = 0
         self._waiting_tracks: tuple[int, bytes] | None = None
         self._size = (0, 0)
+        self._largest_group = 0
         self._clients: dict[str, Any] = {}
         self._parameter_client: AsyncParameterClient | None = None
         self._parameters: dict[str, float] = {}
@@ -165,7 +166,10 @@ class TrackerSession:
             case protocol.Add(points, stamp):
                 return await self._add(points, stamp)
             case protocol.AddGrid(side, stamp, box):
-                return await self._add(self._grid(side, box).tolist(), stamp)
+                # What lies in a box is taken for one body.
+                self._largest_group += box is not None
+                group = 0 if box is None else self._largest_group
+                return await self._add(self._grid(side, box).tolist(), stamp, group)
             case protocol.Remove(ids):
                 await self._call(RemovePoints, RemovePoints.Request(ids=ids))
                 return {}
@@ -180,9 +184,10 @@ class TrackerSession:
             case _:
                 raise RefusedError("A live stream cannot be stopped, wound back or saved here.")
 
-    async def _add(self, points: Iterable[tuple[float, float]], stamp: int) -> dict[str, Any]:
+    async def _add(self, points: Iterable[tuple[float, float]], stamp: int, group: int = 0) -> dict[str, Any]:
         query = QueryPoints(
-            header=Header(stamp=time_message(stamp)), points=[QueryPoint(x=float(x), y=float(y)) for x, y in points]
+            header=Header(stamp=time_message(stamp)),
+            points=[QueryPoint(x=float(x), y=float(y), group=group) for x, y in points],
         )
         answer = await self._call(AddPoints, AddPoints.Request(query=query))
         ids = [str(identifier) for identifier in answer.ids if identifier]
@@ -398,6 +403,7 @@ class TrackerSession:
             return None  # the tracker says what is wrong with it
         if points is not None:
             size = points.width, points.height
+            self._largest_group = max(self._largest_group, *points.group.tolist(), 0)
         self._size = size
         return frame_message(jpeg, *size, stamp, points)
 

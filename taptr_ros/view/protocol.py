@@ -297,7 +297,7 @@ def _columns(tracks: Tracks) -> dict[str, Any]:
         "state": state.tolist(),
         "visibility": _short(np.nan_to_num(tracks.visibility), 3),
         "confidence": _short(np.nan_to_num(tracks.confidence), 3),
-        "age": tracks.age.tolist(),
+        "group": tracks.group.tolist(),
     }
     return columns
 

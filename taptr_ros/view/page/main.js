@@ -49,7 +49,7 @@ async function take_frame(header, jpeg) {
     show_selection();
     show_sentence();
     if (pointer) hover(tracks.nearest(...picture.to_image(...pointer), 9 / picture.scale), ...pointer);
-    table.show(tracks.points, picture.selected, picture.shows.groups);
+    show_table();
     element("by-group").hidden = !tracks.has_groups;
     if (header.number !== null) show_place(header.number);
     element("picture").dataset.stamp = header.stamp;
@@ -163,8 +163,12 @@ function select(id, also = false) {
   }
   show_selection();
   table.shown_at = 0;
-  table.show(tracks.points, picture.selected, picture.shows.groups);
+  show_table();
   picture.redraw();
+}
+
+function show_table() {
+  table.show(tracks.points, picture.selected, picture.shows.groups);
 }
 
 function select_next(direction) {
@@ -191,7 +195,7 @@ function remove_selected() {
 }
 
 function words_on(point) {
-  const group = point.group !== null && point.group !== "0" ? `, group ${point.group}` : "";
+  const group = point.group ? `, group ${point.group}` : "";
   return `Point ${point.id}${group}: ${STATES[point.state]}\nvisible ${percent(point.visibility)}, close ${percent(point.confidence)}`;
 }
 
@@ -256,6 +260,7 @@ const buttons = {
   fit: () => picture.fit(),
 };
 for (const [id, act] of Object.entries(buttons)) element(id).addEventListener("click", act);
+element("list").addEventListener("toggle", show_table);
 for (const button of document.querySelectorAll("[data-save]")) {
   button.addEventListener("click", async () => {
     button.disabled = true;

@@ -1,6 +1,6 @@
 // What stands beside the image: numbers, parameters, the list of points.
 
-import { colour, STATES } from "./tracks.js";
+import { colour_of, STATES } from "./tracks.js";
 
 const LIST_PERIOD = 500; // milliseconds between two changes of the list of points
 const LONG_RANGE = 1000; // a slider over more than this would be useless: it ends earlier, the number beside it does not
@@ -129,7 +129,7 @@ export class PointTable {
     row.classList.toggle("selected", selected.has(point.id));
     const [swatch, name] = row.cells[0].firstChild.children;
     row.cells[0].firstChild.setAttribute("aria-pressed", selected.has(point.id));
-    swatch.style.background = colour(Number(by_group && point.group !== null ? point.group : point.id));
+    swatch.style.background = colour_of(point, by_group);
     name.textContent = point.id;
     row.cells[1].textContent = STATES[point.state];
     row.cells[2].textContent = percent(point.visibility);

@@ -1,6 +1,6 @@
 // The canvas: the image, and the tracks on it, sharp at every zoom.
 
-import { colour, HIDDEN, is_drawn, OUT_OF_VIEW, VISIBLE } from "./tracks.js";
+import { colour_of, HIDDEN, is_drawn, OUT_OF_VIEW, VISIBLE } from "./tracks.js";
 
 const RADIUS = 5; // of a point, in CSS pixels
 const LABELLED_POINTS = 64; // more would hide the picture
@@ -143,7 +143,7 @@ export class Picture {
   }
 
   #colour(point) {
-    return colour(Number(this.shows.groups && point.group !== null ? point.group : point.id));
+    return colour_of(point, this.shows.groups);
   }
 
   #draw_trails() {

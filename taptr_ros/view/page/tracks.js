@@ -6,9 +6,14 @@ const TRAIL_FRAMES = 24;
 const GOLDEN_RATIO = 0.6180339887;
 
 // A bright colour; the golden ratio keeps the hues of neighbouring numbers far apart. The same as in overlay videos.
-export function colour(number) {
+function colour(number) {
   const hue = 360 * ((0.03 + (number % 1e6) * GOLDEN_RATIO) % 1);
   return `hsl(${hue.toFixed(1)} 100% 64%)`;
+}
+
+// The colour of a point: of its group, if that is wanted and it has one.
+export function colour_of(point, by_group) {
+  return colour(by_group && point.group ? point.group : Number(point.id));
 }
 
 export class TrackList {
@@ -41,7 +46,7 @@ export class TrackList {
     const is_same_image = !header.past && this.stamp === stamp;
     this.#extend(header.tracks, is_same_image);
     this.points = rows(header.tracks);
-    this.has_groups = header.tracks.group !== undefined;
+    this.has_groups = header.tracks.group.some(Boolean);
     [this.stamp, this.stream, this.number] = [stamp, header.tracks.stream, header.number];
   }
 
@@ -90,7 +95,6 @@ function rows(columns) {
     state: columns.state[row],
     visibility: columns.visibility[row],
     confidence: columns.confidence[row],
-    age: columns.age[row],
-    group: columns.group?.[row] ?? null,
+    group: columns.group[row], // 0 is none
   }));
 }
