@@ -39,7 +39,7 @@ def said(**message: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "command"),
     [
-        (said(do="hello", token="abc"), protocol.Hello("abc")),
+        (said(do="hello", token="abc"), protocol.Hello("abc")),  # noqa: S106
         (said(do="ready"), protocol.Ready()),
         (said(do="add", points=[[1.5, 2]], stamp=STAMP), protocol.Add(((1.5, 2.0),), int(STAMP))),
         (said(do="add_grid", side=8, stamp="0", box=None), protocol.AddGrid(8, 0, None)),

@@ -84,6 +84,7 @@ class ViewServer:
         self._pending = 0
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
+        self._status: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="view server", daemon=True)
         self._thread.start()
         try:
@@ -113,7 +114,12 @@ class ViewServer:
         application = web.Application(middlewares=[self._guarded], client_max_size=1024)
         application.router.add_get("/socket", self._socket)
         application.router.add_get("/{name:[a-z_]*[.a-z]*}", self._file)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        # What strangers send is none of the log's business, which they could fill.
+        silent = logging.getLogger(f"{__name__}.http")
+        silent.setLevel(logging.CRITICAL + 1)
+        self._runner = web.AppRunner(
+            application, access_log=None, logger=silent, handle_signals=False, shutdown_timeout=2.0
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, address, port)
         await site.start()
@@ -122,7 +128,7 @@ class ViewServer:
         return int(sockets[0][1])
 
     async def _end(self) -> None:
-        if hasattr(self, "_status"):
+        if self._status is not None:
             self._status.cancel()
         for viewer in list(self._viewers):
             await viewer.close(WSCloseCode.GOING_AWAY, "The server ends.")
@@ -146,6 +152,11 @@ class ViewServer:
             return await handler(request)
         except web.HTTPException as error:
             return web.Response(status=error.status, text=f"{error.reason}\n", headers=_HEADERS)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:  # noqa: BLE001  # as aiohttp does, but heard
+            _log.exception("A request failed")
+            return web.Response(status=500, text="That failed; the log of the view says why.\n", headers=_HEADERS)
 
     async def _file(self, request: web.Request) -> web.Response:
         name = request.match_info["name"] or "index.html"
