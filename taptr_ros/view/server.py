@@ -11,11 +11,12 @@ import threading
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from taptr_ros.errors import BackendUnavailableError, TaptrError
 from taptr_ros.view.gate import Allowance, Gate
 from taptr_ros.view.protocol import MOST_BYTES, Choose, Hello, ProtocolError, Ready, parse
-from taptr_ros.view.session import RefusedError, Session, Sessions
+from taptr_ros.view.session import RefusedError, Session, Sessions, Status
 
 try:
     from aiohttp import WSCloseCode, WSMsgType, web
@@ -101,7 +102,7 @@ class ViewServer:
         """Where to look, with the token, if one is needed."""
         host = f"[{self._address}]" if ":" in self._address else self._address
         # What comes after # never leaves the browser: no log and no other server gets to see it.
-        return f"http://{host}:{self.port}/" + (f"#token={self._gate.token}" if self._gate.token else "")
+        return f"http://{host}:{self.port}/" + (f"#token={quote(self._gate.token, '')}" if self._gate.token else "")
 
     def stop(self) -> None:
         """Close all connections and end the thread."""
@@ -283,10 +284,10 @@ class ViewServer:
         session = viewer.session
         names = [*self._sessions.current()]
         if session is None:
-            status: dict[str, Any] = {"kind": "live", "sentence": self._sessions.nothing()}
+            status = Status(kind="live", sentence=self._sessions.nothing())
             parameters: list[dict[str, Any]] = []
         else:
-            status = dataclasses.asdict(session.status())
+            status = session.status()
             parameters = [
                 {
                     "name": entry.setting.name,
@@ -298,7 +299,7 @@ class ViewServer:
                 }
                 for entry in session.parameters()
             ]
-        viewer.say_once({"is": "status", "sessions": names, "session": viewer.name, **status})
+        viewer.say_once({"is": "status", "sessions": names, "session": viewer.name, **dataclasses.asdict(status)})
         viewer.say_once({"is": "parameters", "parameters": parameters})
 
     async def _tell(self) -> None:

@@ -83,7 +83,8 @@ export class Parameters {
         return;
       }
       field.put(value);
-      if (!(await this.set(name, value))) field.put(field.value);
+      if (await this.set(name, value)) field.value = value;
+      else field.put(field.value);
     };
     slider.addEventListener("input", () => (number.value = slider.value));
     slider.addEventListener("change", () => change(slider));
