@@ -42,8 +42,8 @@ def said(**message: Any) -> str:
         (said(do="hello", token="abc"), protocol.Hello("abc")),  # noqa: S106
         (said(do="ready"), protocol.Ready()),
         (said(do="add", points=[[1.5, 2]], stamp=STAMP), protocol.Add(((1.5, 2.0),), int(STAMP))),
-        (said(do="add_grid", side=8, stamp="0", box=None), protocol.AddGrid(8, 0, None)),
-        (said(do="add_grid", side=2, stamp="5", box=[0, 1, 2, 3]), protocol.AddGrid(2, 5, (0.0, 1.0, 2.0, 3.0))),
+        (said(do="add_grid", side=8, stamp="0"), protocol.AddGrid(8, 0)),
+        (said(do="add_box", box=[0, 1, 2, 3], stamp="5"), protocol.AddBox((0.0, 1.0, 2.0, 3.0), 5)),
         (said(do="remove", ids=["18446744073709551615"]), protocol.Remove((2**64 - 1,))),
         (said(do="set", name="lost_after", value=3), protocol.Set("lost_after", 3.0)),
         (said(do="seek", frame=4), protocol.Seek(4)),
@@ -78,9 +78,11 @@ def test_messages_of_the_page_are_read(text: str, command: protocol.Command) -> 
         said(do="add", points=[[1, 2]], stamp="\u0661"),
         said(do="add", points=[[1, 2]], stamp="9223372036854775808"),
         said(do="add", points=[[0, 0]] * (protocol.MOST_POINTS + 1), stamp="1"),
-        said(do="add_grid", side=0, stamp="1", box=None),
-        said(do="add_grid", side=65, stamp="1", box=None),
-        said(do="add_grid", side=2, stamp="1", box=[3, 1, 2, 3]),
+        said(do="add_grid", side=0, stamp="1"),
+        said(do="add_grid", side=65, stamp="1"),
+        said(do="add_box", box=[3, 1, 2, 3], stamp="1"),
+        said(do="add_box", box=[1, 2, 3], stamp="1"),
+        said(do="add_box", box=None, stamp="1"),
         said(do="remove", ids=[1]),
         said(do="remove", ids=["18446744073709551616"]),
         said(do="seek", frame=-1),
@@ -372,22 +374,30 @@ def test_points_that_are_removed_are_gone_from_all_frames(seen: Seen) -> None:
 
 
 def test_a_box_becomes_a_group_and_what_does_not_fit_is_refused(seen: Seen) -> None:
-    answer = seen.do(protocol.AddGrid(3, 0, (10.0, 10.0, 40.0, 40.0)))
-    assert len(answer["ids"]) == 9
-    wait_until(lambda: len(seen.shown["tracks"]["id"]) == 9)
-    assert set(seen.shown["tracks"]["group"]) == {1}
-    assert min(seen.shown["tracks"]["x"]) == 15.0
-    assert max(seen.shown["tracks"]["y"]) == 35.0
-    answer = seen.do(protocol.AddGrid(3, 0, (-50.0, -50.0, 40.0, 40.0)))
-    assert len(answer["ids"]) == 7  # to the capacity of 16
-    assert "room for 7 of 9" in answer["refused"]
+    seen.do(protocol.Set("points_per_region", 5.0))
+    for group, box in enumerate([(20.0, 20.0, 70.0, 70.0), (-30.0, 40.0, 60.0, 200.0)], 1):
+        before = len(seen.shown["tracks"]["id"])
+        answer = seen.do(protocol.AddBox(box, 0))
+        wait_until(lambda: len(seen.shown["tracks"]["id"]) == before + len(answer["ids"]))  # noqa: B023
+        tracks = seen.shown["tracks"]
+        assert 1 < len(answer["ids"]) <= 5
+        assert set(tracks["group"][before:]) == {group}
+        for x, y in zip(tracks["x"][before:], tracks["y"][before:], strict=True):
+            assert box[0] < x < box[2]
+            assert box[1] < y < box[3]
+    seen.do(protocol.Clear())
+    answer = seen.do(protocol.AddGrid(5, 0))
+    assert len(answer["ids"]) == 16  # the capacity
+    assert "room for 16 of 25" in answer["refused"]
     with pytest.raises(TaptrError, match="room for 0"):
         seen.add(5.0, 5.0)
     seen.do(protocol.Clear())
     with pytest.raises(TaptrError, match="outside"):
         seen.add(-20.0, 5.0)
-    with pytest.raises(TaptrError, match="outside"):
-        seen.do(protocol.AddGrid(3, 0, (500.0, 10.0, 600.0, 40.0)))
+    with pytest.raises(TaptrError, match=r"The box at .* holds no pixel"):
+        seen.do(protocol.AddBox((500.0, 10.0, 600.0, 40.0), 0))
+    with pytest.raises(TaptrError, match="The box is too small"):
+        seen.do(protocol.AddBox((10.0, 10.0, 13.0, 13.0), 0))
     with pytest.raises(TaptrError, match="not there any more"):
         seen.do(protocol.Add(((5.0, 5.0),), 12345))
 

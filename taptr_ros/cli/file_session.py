@@ -25,9 +25,10 @@ from taptr_ros.errors import CapacityError, InvalidImageError, InvalidPointsErro
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.settings import settings_of
 from taptr_ros.sources.frames import Frame, LeftOut, Source
-from taptr_ros.sources.grid import grid_in_box, grid_points
+from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
 from taptr_ros.tracking.checks import outside, outside_error
+from taptr_ros.tracking.regions import Box, points_in, shrunk_grey
 from taptr_ros.tracking.states import COLUMNS, Tracks
 from taptr_ros.tracking.stream import Step
 from taptr_ros.view import protocol
@@ -295,10 +296,11 @@ class FileSession:
         match command:
             case protocol.Add(points, stamp):
                 return self._add(np.array(points, np.float64), stamp)
-            case protocol.AddGrid(side, stamp, box):
+            case protocol.AddGrid(side, stamp):
                 tracks = self._frames[self._index_of(stamp)].tracks
-                group = 0 if box is None else self._new_group()
-                return self._add(_grid(side, box, tracks.width, tracks.height), stamp, group)
+                return self._add(grid_points(side, tracks.width, tracks.height).astype(np.float64), stamp)
+            case protocol.AddBox(box, stamp):
+                return self._add_box(box, stamp)
             case protocol.Remove(ids):
                 self._remove(ids)
             case protocol.Clear():
@@ -346,10 +348,18 @@ class FileSession:
                 return index
         raise RefusedError("The frame in which that was chosen is not there any more; choose again.")
 
-    def _new_group(self) -> int:
-        """Return the number of a group that no point has had: what lies in a box is taken for one body."""
+    def _add_box(self, sides: tuple[float, float, float, float], stamp: int) -> dict[str, Any]:
+        """Choose points in a box (left, top, right, bottom) as the live tracker does, and start them as a group."""
+        index = self._index_of(stamp)
+        left, top, right, bottom = sides
+        # A box counts from the corner of its first pixel.
+        box = Box("The box", left + 0.5, top + 0.5, right - left, bottom - top)
+        tracks = self._frames[index].tracks
+        grey = shrunk_grey(self._store.image(index))
+        points = points_in(box, grey, tracks.width, tracks.height, self._config.points_per_region)
+        answer = self._add(points, stamp, self._groups + 1)
         self._groups += 1
-        return self._groups
+        return answer
 
     def _add(self, points: NDArray[np.float64], stamp: int, group: int = 0) -> dict[str, Any]:
         """Start points [N,2] in a frame; those that cannot be added are refused, and the first reason is told."""
@@ -526,17 +536,6 @@ class FileSession:
         with OverlayVideo(path, self._source.rate) as video:
             for index, tracks in frames:
                 video.write(overlay.draw(self._store.image(index), tracks))
-
-
-def _grid(side: int, box: tuple[float, float, float, float] | None, width: int, height: int) -> NDArray[np.float64]:
-    """Return a grid of points over an image, or over the part of a box that lies in it."""
-    if box is None:
-        return grid_points(side, width, height).astype(np.float64)
-    left, top = max(box[0], -0.5), max(box[1], -0.5)
-    right, bottom = min(box[2], width - 0.5), min(box[3], height - 0.5)
-    if left >= right or top >= bottom:
-        raise InvalidPointsError("The box lies outside the image; draw it inside.")
-    return grid_in_box(side, (left, top, right, bottom)).astype(np.float64)
 
 
 def _started(ids: list[int], points: NDArray[np.float64], group: int, like: Tracks) -> Tracks:

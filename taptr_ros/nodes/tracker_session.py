@@ -9,14 +9,14 @@ import functools
 import struct
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.parameter_client import AsyncParameterClient
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.qos import ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -26,12 +26,12 @@ from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import time_message
 from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.tracks import tracks_of
-from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoints
+from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.settings import Setting, settings_of
-from taptr_ros.sources.grid import grid_in_box, grid_points
-from taptr_ros.srv import AddPoints, RemovePoints
+from taptr_ros.sources.grid import grid_points
+from taptr_ros.srv import AddPoints, AddRegions, RemovePoints
 from taptr_ros.tracking import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.view import protocol
@@ -76,6 +76,15 @@ _STAMP = slice(4, 12)
 """Bytes of the header's stamp in a serialized message."""
 
 
+class _ImageTopic(NamedTuple):
+    """Where a tracker takes its images from."""
+
+    name: str
+    kind: type
+    reliable: bool
+    """Whether it asks for all of them, as it does where best effort loses them."""
+
+
 class TrackerSession:
     """Shows what one tracker sees, while somebody looks, and hands on what people ask for.
 
@@ -89,14 +98,13 @@ class TrackerSession:
         self._values: dict[str, str] = {}
         self._message = ""
         self._heard = self._image_came = self._tracks_came = self._shown_plain = time.monotonic()
-        self._image_topic = ""
-        self._topics: tuple[tuple[str, str] | None, str | None] = (None, None)
-        self._subscriptions: list[Any] = []
+        self._images_from: _ImageTopic | None = None
+        self._tracks_from: str | None = None
+        self._subscriptions: dict[str, Any] = {}
         self._images: collections.OrderedDict[int, bytes] = collections.OrderedDict()
         self._waiting_bytes = 0
         self._waiting_tracks: tuple[int, bytes] | None = None
         self._size = (0, 0)
-        self._largest_group = 0
         self._clients: dict[str, Any] = {}
         self._parameter_client: AsyncParameterClient | None = None
         self._parameters: dict[str, float] = {}
@@ -165,29 +173,28 @@ class TrackerSession:
         match command:
             case protocol.Add(points, stamp):
                 return await self._add(points, stamp)
-            case protocol.AddGrid(side, stamp, box):
-                # What lies in a box is taken for one body.
-                self._largest_group += box is not None
-                group = 0 if box is None else self._largest_group
-                return await self._add(self._grid(side, box).tolist(), stamp, group)
+            case protocol.AddGrid(side, stamp):
+                if not self._size[0]:
+                    raise RefusedError("There is no image yet in which points could be chosen.")
+                return await self._add(grid_points(side, *self._size).tolist(), stamp)
+            case protocol.AddBox(box, stamp):
+                return await self._add_box(box, stamp)
             case protocol.Remove(ids):
                 await self._call(RemovePoints, RemovePoints.Request(ids=ids))
-                return {}
             case protocol.Clear():
                 await self._call(AddPoints, AddPoints.Request(query=QueryPoints(mode=QueryPoints.REPLACE)))
-                return {}
             case protocol.Reset():
                 await self._call(Trigger, Trigger.Request())
-                return {}
             case protocol.Set(name, value):
-                return await self._set(name, value)
+                await self._set(name, value)
             case _:
                 raise RefusedError("A live stream cannot be stopped, wound back or saved here.")
+        return {}
 
-    async def _add(self, points: Iterable[tuple[float, float]], stamp: int, group: int = 0) -> dict[str, Any]:
+    async def _add(self, points: Iterable[tuple[float, float]], stamp: int) -> dict[str, Any]:
         query = QueryPoints(
             header=Header(stamp=time_message(stamp)),
-            points=[QueryPoint(x=float(x), y=float(y), group=group) for x, y in points],
+            points=[QueryPoint(x=float(x), y=float(y)) for x, y in points],
         )
         answer = await self._call(AddPoints, AddPoints.Request(query=query))
         ids = [str(identifier) for identifier in answer.ids if identifier]
@@ -197,13 +204,20 @@ class TrackerSession:
         more = f" So were {len(refusals) - 1} more." if len(refusals) > 1 else ""
         return {"ids": ids, "refused": f"A point was refused: {refusals[0]}{more}" if refusals else ""}
 
-    def _grid(self, side: int, box: tuple[float, float, float, float] | None) -> NDArray[np.float32]:
-        width, height = self._size
-        if not width:
-            raise RefusedError("There is no image yet in which points could be chosen.")
-        return grid_points(side, width, height) if box is None else grid_in_box(side, box)
+    async def _add_box(self, sides: tuple[float, float, float, float], stamp: int) -> dict[str, Any]:
+        # Whole pixels, those that are at least half inside; a box counts from the corner of its first pixel.
+        left, top = (max(round(side + 0.5), 0) for side in sides[:2])
+        right, bottom = (max(round(side + 0.5), 0) for side in sides[2:])
+        if right <= left or bottom <= top:
+            raise InvalidPointsError("The box holds no pixel of the image; draw a larger one.")
+        box = RegionOfInterest(x_offset=left, y_offset=top, width=right - left, height=bottom - top)
+        query = QueryRegions(header=Header(stamp=time_message(stamp)), boxes=[box])
+        answer = await self._call(AddRegions, AddRegions.Request(query=query))
+        if refusal := answer.refusal or answer.regions[0].refusal:
+            raise InvalidPointsError(refusal.replace("boxes[0]", "The box"))
+        return {"ids": [str(identifier) for identifier in answer.regions[0].ids]}
 
-    async def _set(self, name: str, value: float) -> dict[str, Any]:
+    async def _set(self, name: str, value: float) -> None:
         entry = LIVE.get(name)
         client = self._parameter_client
         if entry is None or client is None or name not in self._parameters:
@@ -215,7 +229,6 @@ class TrackerSession:
             raise RefusedError(result.reason or f"The tracker refuses {value:g} for {name}.")
         self._parameters = self._parameters | {name: parameter.value}
         self._parameters_asked = 0.0
-        return {}
 
     async def _call(self, kind: Any, request: Any) -> Any:
         client = self._clients.get(_type_name(kind))
@@ -253,62 +266,61 @@ class TrackerSession:
             transition = "activate" if state == "inactive" else "configure"
             return f"The tracker is {state}. To go on: ros2 lifecycle set {self._name} {transition}"
         if now - self._image_came > IMAGE_WITHIN:
-            return (
-                f"No image comes on {self._image_topic}." if self._image_topic else "The tracker reads no images yet."
-            )
+            topic = self._images_from
+            return f"No image comes on {topic.name}." if topic else "The tracker takes no images yet."
         if now - self._tracks_came > IMAGE_WITHIN:
             return f"Images come, but no tracks of them. The tracker says: {self._message}"
         return ""
 
     def _find_topics(self) -> None:
         """Subscribe to the topics of the tracker, whatever they are remapped to, and again when they change."""
-        image = next(
-            (
-                (topic, kind)
-                for topic, kinds in self._of_node(self._node.get_subscriber_names_and_types_by_node)
-                for kind in kinds
-                if kind in IMAGE_KINDS
-            ),
-            None,
-        )
-        tracks = next(
-            (
-                topic
-                for topic, kinds in self._of_node(self._node.get_publisher_names_and_types_by_node)
-                if TRACKS_TYPE in kinds
-            ),
-            None,
-        )
+        images, tracks = self._image_topic(), self._tracks_topic()
         # A tracker that restarts is missing in the graph for a while: what it had is kept until it is back.
-        topics = (image or self._topics[0], tracks or self._topics[1])
-        if topics == self._topics and (self._subscriptions or topics == (None, None)):
-            return
-        self._unsubscribe()
-        self._topics = topics
-        image, tracks = topics
-        if image is not None:
-            self._image_topic = image[0]
-            on_image = functools.partial(self._on_image, kind=IMAGE_KINDS[image[1]])
-            self._subscribe(IMAGE_KINDS[image[1]], image[0], on_image, qos.newest_images())
-        if tracks is not None:
-            self._subscribe(TrackedPoints, tracks, self._on_tracks, qos.reliable())
+        if images is not None and images != self._images_from:
+            self._images_from = images
+            self._subscribe("images", images.kind, images.name, self._on_image, qos.images(images.reliable))
+        if tracks is not None and tracks != self._tracks_from:
+            self._tracks_from = tracks
+            self._subscribe("tracks", TrackedPoints, tracks, self._on_tracks, qos.reliable())
 
-    def _subscribe(self, kind: type, topic: str, callback: Any, profile: Any) -> None:
+    def _image_topic(self) -> _ImageTopic | None:
+        """Return the topic from which the tracker takes images, and how; None if it takes none now."""
+        for name, kinds in self._of_node(self._node.get_subscriber_names_and_types_by_node):
+            for kind in IMAGE_KINDS.keys() & set(kinds):
+                own = [
+                    info.qos_profile
+                    for info in self._node.get_subscriptions_info_by_topic(name)
+                    if (info.node_namespace.rstrip("/"), info.node_name) == (self._namespace, self._base_name)
+                ]
+                is_reliable = any(profile.reliability == ReliabilityPolicy.RELIABLE for profile in own)
+                return _ImageTopic(name, IMAGE_KINDS[kind], is_reliable)
+        return None
+
+    def _tracks_topic(self) -> str | None:
+        """Return the topic on which the tracker publishes tracks; None if it publishes none now."""
+        topics = self._of_node(self._node.get_publisher_names_and_types_by_node)
+        return next((name for name, kinds in topics if TRACKS_TYPE in kinds), None)
+
+    def _subscribe(self, what: str, kind: type, topic: str, callback: Any, profile: Any) -> None:
+        """Subscribe in place of what was subscribed to before."""
+        if what in self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop(what))
         events = qos.subscription_events(topic, self._node.get_logger())
         subscription = self._node.create_subscription(kind, topic, callback, profile, event_callbacks=events, raw=True)
-        self._subscriptions.append(subscription)
+        self._subscriptions[what] = subscription
 
     def _unsubscribe(self) -> None:
-        for subscription in self._subscriptions:
+        for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._subscriptions = {}
+        self._images_from = self._tracks_from = None
         self._images.clear()
         self._waiting_bytes = 0
         self._waiting_tracks = None
 
     def _find_services(self) -> None:
         """Make clients of the services that the tracker offers; it offers them while it is active."""
-        kinds = {_type_name(kind): kind for kind in (AddPoints, RemovePoints, Trigger)}
+        kinds = {_type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger)}
         for service, types in self._of_node(self._node.get_service_names_and_types_by_node):
             for name in kinds.keys() & set(types):
                 client = self._clients.get(name)
@@ -352,19 +364,19 @@ class TrackerSession:
 
     # Images and tracks, matched by their stamps.
 
-    def _on_image(self, data: bytes, kind: type) -> None:
+    def _on_image(self, data: bytes) -> None:
         now = time.monotonic()
         self._image_came = now
         stamp = _stamp(data)
         if stamp is None:
             return
         if self._waiting_tracks is not None and self._waiting_tracks[0] == stamp:
-            self._show(data, kind, stamp, self._waiting_tracks[1])
+            self._show(data, stamp, self._waiting_tracks[1])
             return
         if now - self._tracks_came > TRACKS_WITHIN:
             if now - self._shown_plain >= PLAIN_PERIOD:
                 self._shown_plain = now
-                self._show(data, kind, stamp, None)
+                self._show(data, stamp, None)
             return
         self._waiting_bytes += len(data) - len(self._images.pop(stamp, b""))
         self._images[stamp] = data
@@ -377,9 +389,8 @@ class TrackerSession:
         if stamp is None:
             return
         self._waiting_tracks = stamp, data
-        if stamp not in self._images or self._topics[0] is None:
+        if stamp not in self._images:
             return
-        kind = IMAGE_KINDS[self._topics[0][1]]
         image = self._images[stamp]
         # Those before were skipped by the tracker, or are of a stream that has ended.
         while self._images:
@@ -387,11 +398,12 @@ class TrackerSession:
             self._waiting_bytes -= len(passed)
             if first == stamp:
                 break
-        self._show(image, kind, stamp, data)
+        self._show(image, stamp, data)
 
-    def _show(self, image: bytes, kind: type, stamp: int, tracks: bytes | None) -> None:
+    def _show(self, image: bytes, stamp: int, tracks: bytes | None) -> None:
         self._waiting_tracks = None
-        self.stage.show(functools.partial(self._message_of, image, kind, stamp, tracks))
+        if self._images_from is not None:
+            self.stage.show(functools.partial(self._message_of, image, self._images_from.kind, stamp, tracks))
 
     def _message_of(self, image: bytes, kind: type, stamp: int, tracks: bytes | None) -> bytes | None:
         """Return an image and its tracks as the page gets them; None if they cannot be read. In the stage's thread."""
@@ -403,7 +415,6 @@ class TrackerSession:
             return None  # the tracker says what is wrong with it
         if points is not None:
             size = points.width, points.height
-            self._largest_group = max(self._largest_group, *points.group.tolist(), 0)
         self._size = size
         return frame_message(jpeg, *size, stamp, points)
 

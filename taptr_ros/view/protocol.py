@@ -80,12 +80,19 @@ class Add(Command):
 
 @dataclasses.dataclass(frozen=True)
 class AddGrid(Command):
-    """Track side x side points spread over an image, or over a box in it."""
+    """Track side x side points spread over an image."""
 
     side: int
     stamp: int
-    box: tuple[Number, Number, Number, Number] | None
-    """Left, top, right and bottom in ROS pixels; None is the whole image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AddBox(Command):
+    """Choose points on the body in a box and track them as a group."""
+
+    box: tuple[Number, Number, Number, Number]
+    """Left, top, right and bottom in ROS pixels."""
+    stamp: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,9 +234,7 @@ def _points(value: Any, key: str) -> tuple[tuple[float, float], ...]:
     return tuple((_pixel(x, key), _pixel(y, key)) for x, y in points)
 
 
-def _box(value: Any, key: str) -> tuple[float, float, float, float] | None:
-    if value is None:
-        return None
+def _box(value: Any, key: str) -> tuple[float, float, float, float]:
     sides = [_pixel(side, key) for side in _list(value, key, 4)]
     if len(sides) != 4 or not (sides[0] < sides[2] and sides[1] < sides[3]):
         raise ProtocolError(f"{key} is not left, top, right and bottom of a box.")
@@ -245,7 +250,8 @@ _COMMANDS: dict[str, tuple[Callable[..., Command], Mapping[str, Callable[[Any, s
     "ready": (Ready, {}),
     "choose": (Choose, {"name": _text}),
     "add": (Add, {"points": _points, "stamp": _stamp}),
-    "add_grid": (AddGrid, {"side": _side, "stamp": _stamp, "box": _box}),
+    "add_grid": (AddGrid, {"side": _side, "stamp": _stamp}),
+    "add_box": (AddBox, {"box": _box, "stamp": _stamp}),
     "remove": (Remove, {"ids": _ids}),
     "clear": (Clear, {}),
     "reset": (Reset, {}),

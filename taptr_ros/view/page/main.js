@@ -149,10 +149,14 @@ async function add(x, y, header) {
   picture.redraw();
 }
 
-function add_grid(box, header) {
+function add_box(box, header) {
+  ask({ do: "add_box", stamp: header.stamp, box });
+}
+
+function add_grid() {
   const side = Math.min(Math.max(Math.round(Number(element("side").value)) || 8, 1), 64);
   element("side").value = side;
-  if (header) ask({ do: "add_grid", side, stamp: header.stamp, box });
+  if (picture.header) ask({ do: "add_grid", side, stamp: picture.header.stamp });
 }
 
 function select(id, also = false) {
@@ -213,7 +217,7 @@ function hover(point, x, y) {
   tip.style.top = `${Math.max(4, Math.min(top + 14, height - tip.offsetHeight - 4))}px`;
 }
 
-new Hands(picture, { add, box: add_grid, select, hover });
+new Hands(picture, { add, box: add_box, select, hover });
 
 // Playback.
 
@@ -251,7 +255,7 @@ const buttons = {
   play: play_or_pause,
   back: go_back,
   step: go_on,
-  grid: () => add_grid(null, picture.header),
+  grid: add_grid,
   remove: remove_selected,
   clear: () => ask({ do: "clear" }),
   reset: () => ask({ do: "reset" }),
