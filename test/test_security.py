@@ -51,8 +51,8 @@ def test_the_policy_is_what_the_node_does(tracker: TrackerNode) -> None:
     }
     for (kind, action), found in used.items():
         names = {name for name, _ in found}
-        if kind == "services":  # of which ROS distributions have more or fewer
-            names |= allowed(kind, action) & {"/tracker/get_type_description"}
+        # Of services, ROS distributions have more or fewer; annotations need foxglove_msgs.
+        names |= allowed(kind, action) & {"/tracker/get_type_description", "/tracks/annotations"}
         assert names == allowed(kind, action)
 
 

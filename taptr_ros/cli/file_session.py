@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from taptr_ros.cli.frame_store import FrameStore
 from taptr_ros.cli.outputs import check_outputs, free_folder
 from taptr_ros.cli.tracks_file import TracksFile
-from taptr_ros.drawing.overlay import TRAIL_FRAMES, OverlayVideo, TrackOverlay
+from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
+from taptr_ros.drawing.trails import TRAIL_FRAMES
 from taptr_ros.errors import CapacityError, InvalidImageError, InvalidPointsError, SourceError, TaptrError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.settings import settings_of
