@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +21,7 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import add_topic_argument, grid_side
 from taptr_ros.cli.outputs import check_outputs, free_folder
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
-from taptr_ros.errors import BackendUnavailableError, SourceError
+from taptr_ros.errors import SourceError
 from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.sources.demo_clip import demo_clip
@@ -101,17 +99,6 @@ def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], b
     return {"source": path, "image_topic": arguments.image_topic or ""}, source.is_compressed
 
 
-def _view_port() -> int:
-    """Return the view's usual port, or any that is free if that is not."""
-    for port in (ViewConfig.port, 0):
-        with contextlib.suppress(OSError), socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((ViewConfig.address, port))
-            found: int = tried.getsockname()[1]
-            return found
-    raise BackendUnavailableError("There is no free port for the view; leave --view out.")
-
-
 def _run_nodes(
     arguments: argparse.Namespace,
     source: tuple[dict[str, Any], bool],
@@ -122,6 +109,7 @@ def _run_nodes(
     """Run until the source ends; return how many grids of points were tracked."""
     from std_srvs.srv import Trigger
 
+    from taptr_ros.cli.live_run import free_port
     from taptr_ros.msg import QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
 
@@ -135,7 +123,7 @@ def _run_nodes(
     processes.start("grid", {"side": arguments.grid})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
     if arguments.view:
-        port = _view_port()
+        port = free_port(ViewConfig.port)
         processes.start("view", {"port": port})
         print(f"Open http://127.0.0.1:{port}/ in a browser: the demo begins then.", flush=True)
     # The view listens to images while somebody looks.
