@@ -241,10 +241,12 @@ def test_a_slow_viewer_gets_the_newest_image_and_holds_nobody_up(stage: Stage) -
     assert made == [*range(10)]
 
 
-def test_an_image_that_is_none_is_left_out(stage: Stage) -> None:
+def test_an_image_that_is_none_is_left_out(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     viewer = Watching(10)
     stage.add(viewer)
     stage.show(lambda: None)
+    stage.show(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+    wait_until(lambda: "cannot be shown" in caplog.text)
     stage.show(lambda: b"good")
     assert viewer.new.acquire(timeout=10)
     assert viewer.got == [b"good"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -272,6 +274,40 @@ def test_a_wrong_token_shows_a_question_and_the_right_one_the_image(
         stranger.close()
 
 
+def test_the_demo_begins_when_somebody_looks(browser: Browser, clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
+    options = [
+        "--source",
+        str(clip),
+        "--view",
+        "--model",
+        "lucas_kanade",
+        "--grid",
+        "2",
+        "--out",
+        str(tmp_path / "demo"),
+    ]
+    command = [sys.executable, "-m", "taptr_ros", "demo", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while (address := re.search(r"Open (http://\S+) in a browser", said)) is None:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        visitor = Visitor(browser, address[1])
+        # Other trackers of this machine may be in the list, too.
+        visitor.until(lambda: any("/taptr_demo/tracker" in status["sessions"] for status in visitor.statuses))
+        if len(visitor.statuses[-1]["sessions"]) > 1:
+            visitor.page.select_option("#session", "/taptr_demo/tracker")
+        visitor.until(lambda: visitor.headers and visitor.headers[-1].get("tracks", {}).get("id"))
+        said += process.communicate(timeout=60)[0]
+        visitor.page.close()
+    assert process.returncode == 0, said
+    assert f"{FRAMES} published" in said
+
+
 class Camera:
     """Publishes a moving picture until it is stopped."""
 
@@ -336,6 +372,8 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
                 assert shown == pytest.approx(expected.tolist(), abs=0.5)
 
             click_and_follow(120.0, 90.0)
+            for length in (0, 3, 12, 40, 200):
+                client.publish_image(b"\0\1\0\0" + bytes(range(length)))
             page.click("#settings summary")
             visitor.until(lambda: page.locator("#parameter-lost_after").count())
             page.fill("#parameter-lost_after", "77")

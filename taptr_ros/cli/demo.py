@@ -109,7 +109,7 @@ def _run_nodes(
     """Run until the source ends; return how many grids of points were tracked."""
     from std_srvs.srv import Trigger
 
-    from taptr_ros.cli.live_run import free_port
+    from taptr_ros.cli.live_run import START_TIME, free_port, is_listening
     from taptr_ros.msg import QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
 
@@ -125,6 +125,7 @@ def _run_nodes(
     if arguments.view:
         port = free_port(ViewConfig.port)
         processes.start("view", {"port": port})
+        watcher.wait("view", lambda: is_listening(port), START_TIME)
         print(f"Open http://127.0.0.1:{port}/ in a browser: the demo begins then.", flush=True)
     # The view listens to images while somebody looks.
     processes.start("video_source", source_parameters | {"subscribers": 3 if arguments.view else 2})

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.messages.encoded import decode_image, encode_jpeg
+from taptr_ros.messages.encoded import JpegEncoder, decode_image
 
 QUALITY = 90
 """Of the JPEGs, 0 to 100."""
@@ -37,6 +37,7 @@ class FrameStore:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="taptr_view")  # noqa: SIM115  # closed by `close`
+        self._jpegs = JpegEncoder(QUALITY)
         self._encoder = concurrent.futures.ThreadPoolExecutor(1, "frame store")
         self._places: list[concurrent.futures.Future[_Place]] = []
         self._end = 0
@@ -79,7 +80,7 @@ class FrameStore:
         self._file.close()
 
     def _write(self, image: NDArray[np.uint8]) -> _Place:
-        data = encode_jpeg(image, QUALITY)
+        data = self._jpegs.encode(image)
         place = _Place(self._end, len(data))
         written = 0
         while written < len(data):

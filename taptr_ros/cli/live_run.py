@@ -40,6 +40,13 @@ def free_port(wanted: int) -> int:
     raise NodeFailedError("There is no free port for the view; leave --view out.")
 
 
+def is_listening(port: int) -> bool:
+    """Return whether something listens on a port of this machine's own address."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+        return True
+    return False
+
+
 class NodeFailedError(TaptrError):
     """A process of a run ended too early, did not start, or did not end as it should."""
 

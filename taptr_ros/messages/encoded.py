@@ -70,14 +70,27 @@ def declared_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     return 0, 0
 
 
-def encode_jpeg(image: NDArray[np.uint8], quality: int, largest_side: int = MOST_JPEG_SIDE) -> bytes:
-    """Return a uint8 [H,W,3] RGB image as JPEG of a quality from 0 to 100; one with a larger side is shrunk."""
-    scale = largest_side / max(image.shape[:2])
-    if scale < 1.0:
-        height, width = (max(round(scale * side), 1) for side in image.shape[:2])
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return data.tobytes()
+class JpegEncoder:
+    """Makes JPEGs of images, one after the other, of a quality from 0 to 100; an image with a larger side is shrunk.
+
+    It keeps the memory that it needs for an image, which costs more to take than the encoding. Not for several threads.
+    """
+
+    def __init__(self, quality: int, largest_side: int = MOST_JPEG_SIDE) -> None:
+        self._quality, self._largest_side = quality, largest_side
+        self._bgr: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Return a uint8 [H,W,3] RGB image as JPEG."""
+        scale = self._largest_side / max(image.shape[:2])
+        if scale < 1.0:
+            height, width = (max(round(scale * side), 1) for side in image.shape[:2])
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        if self._bgr.shape != image.shape:
+            self._bgr = np.empty(image.shape, np.uint8)
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR, self._bgr)
+        _, data = cv2.imencode(".jpg", self._bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        return data.tobytes()
 
 
 def _is_cut_png(data: NDArray[np.uint8]) -> bool:

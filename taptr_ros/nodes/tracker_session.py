@@ -12,16 +12,19 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+from rcl_interfaces.msg import ParameterValue as ParameterValueMessage
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import ReliabilityPolicy
+from rosbags.serde import SerdeError
 from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from taptr_ros.errors import InvalidImageError, InvalidMessageError, InvalidPointsError
-from taptr_ros.messages.encoded import declared_size, encode_jpeg
+from taptr_ros.messages.encoded import JpegEncoder, declared_size
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import time_message
 from taptr_ros.messages.serialized import deserialized
@@ -29,8 +32,9 @@ from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import ViewConfig
-from taptr_ros.settings import Setting, settings_of
+from taptr_ros.settings import settings_of
 from taptr_ros.sources.grid import grid_points
+from taptr_ros.sources.interfaces import typestore
 from taptr_ros.srv import AddPoints, AddRegions, RemovePoints
 from taptr_ros.tracking import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS
@@ -47,6 +51,9 @@ IMAGE_WITHIN = 2.0
 
 ANSWER_TIME = 5.0
 """Longest time in seconds to wait for an answer of the tracker."""
+
+GRAPH_PERIOD = 1.0
+"""Seconds between two looks for the tracker's topics and services."""
 
 PARAMETER_PERIOD = 2.0
 """Seconds between two looks at the tracker's parameters."""
@@ -76,6 +83,18 @@ _STAMP = slice(4, 12)
 """Bytes of the header's stamp in a serialized message."""
 
 
+def _type_name(kind: Any) -> str:
+    """Return the name of the type of a message or service as the graph has it."""
+    package, folder, _ = kind.__module__.split(".", 2)
+    return f"{package}/{folder}/{kind.__name__}"
+
+
+SERVICES: dict[str, Any] = {
+    _type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger, GetParameters, SetParameters)
+}
+"""The tracker's services that are used, by the names of their types; each is of another type."""
+
+
 class _ImageTopic(NamedTuple):
     """Where a tracker takes its images from."""
 
@@ -93,7 +112,8 @@ class TrackerSession:
     """
 
     def __init__(self, node: Node, name: str, config: ViewConfig) -> None:
-        self._node, self._name, self._config = node, name, config
+        self._node, self._name, self._largest_side = node, name, config.largest_side
+        self._jpegs = JpegEncoder(config.quality, config.largest_side)
         self._namespace, _, self._base_name = name.rpartition("/")
         self._values: dict[str, str] = {}
         self._message = ""
@@ -106,9 +126,8 @@ class TrackerSession:
         self._waiting_tracks: tuple[int, bytes] | None = None
         self._size = (0, 0)
         self._clients: dict[str, Any] = {}
-        self._parameter_client: AsyncParameterClient | None = None
         self._parameters: dict[str, float] = {}
-        self._parameters_asked = 0.0
+        self._parameters_asked = self._looked_up = 0.0
         self.stage = Stage(name)
 
     @property
@@ -128,8 +147,11 @@ class TrackerSession:
             return
         if not self._is_heard:
             self._parameters = {}
-        self._find_topics()
-        self._find_services()
+        now = time.monotonic()
+        if not self._subscriptions or now - self._looked_up >= GRAPH_PERIOD:
+            self._looked_up = now
+            self._find_topics()
+            self._find_services()
         self._ask_parameters()
 
     def close(self) -> None:
@@ -219,12 +241,11 @@ class TrackerSession:
 
     async def _set(self, name: str, value: float) -> None:
         entry = LIVE.get(name)
-        client = self._parameter_client
-        if entry is None or client is None or name not in self._parameters:
+        if entry is None or name not in self._parameters:
             raise RefusedError("The tracker has no live parameter of that name now.")
         parameter = Parameter(name, value=round(value) if isinstance(entry.default, int) else value)
-        answer = await self._answer(lambda: client.set_parameters([parameter]))
-        result = answer.results[0]
+        request = SetParameters.Request(parameters=[parameter.to_parameter_msg()])
+        result = (await self._call(SetParameters, request)).results[0]
         if not result.successful:
             raise RefusedError(result.reason or f"The tracker refuses {value:g} for {name}.")
         self._parameters = self._parameters | {name: parameter.value}
@@ -305,7 +326,8 @@ class TrackerSession:
         """Subscribe in place of what was subscribed to before."""
         if what in self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop(what))
-        events = qos.subscription_events(topic, self._node.get_logger())
+        # The tracker reports what is wrong with its topics; here, every event would cost time for every image.
+        events = SubscriptionEventCallbacks(use_default_callbacks=False)
         subscription = self._node.create_subscription(kind, topic, callback, profile, event_callbacks=events, raw=True)
         self._subscriptions[what] = subscription
 
@@ -319,15 +341,14 @@ class TrackerSession:
         self._waiting_tracks = None
 
     def _find_services(self) -> None:
-        """Make clients of the services that the tracker offers; it offers them while it is active."""
-        kinds = {_type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger)}
+        """Make clients of the services that the tracker offers; some it offers only while it is active."""
         for service, types in self._of_node(self._node.get_service_names_and_types_by_node):
-            for name in kinds.keys() & set(types):
+            for name in SERVICES.keys() & set(types):
                 client = self._clients.get(name)
                 if client is not None and client.srv_name != service:
                     self._node.destroy_client(self._clients.pop(name))
                 if name not in self._clients:
-                    self._clients[name] = self._node.create_client(kinds[name], service, qos_profile=qos.requests())
+                    self._clients[name] = self._node.create_client(SERVICES[name], service, qos_profile=qos.requests())
 
     def _of_node(self, query: Any) -> list[tuple[str, list[str]]]:
         """Ask the graph about the tracker's node; nothing is known of one that is gone."""
@@ -342,25 +363,20 @@ class TrackerSession:
 
     def _ask_parameters(self) -> None:
         now = time.monotonic()
-        if not self._is_heard or now - self._parameters_asked < PARAMETER_PERIOD:
+        client = self._clients.get(_type_name(GetParameters))
+        if client is None or not self._is_heard or now - self._parameters_asked < PARAMETER_PERIOD:
             return
         self._parameters_asked = now
-        if self._parameter_client is None:
-            self._parameter_client = AsyncParameterClient(self._node, self._name)
-        if self._parameter_client.services_are_ready():
-            self._parameter_client.get_parameters([*LIVE]).add_done_callback(self._take_parameters)
+        if client.service_is_ready():
+            client.call_async(GetParameters.Request(names=[*LIVE])).add_done_callback(self._take_parameters)
 
     def _take_parameters(self, future: Any) -> None:
         answer = future.result()
         if answer is None:
             return
-        values = {
-            name: value
-            for name, entry in LIVE.items()
-            for value in [_value(entry, answer.values, [*LIVE].index(name))]
-            if value is not None
-        }
-        self._parameters = values
+        # A tracker that lacks one of them, being of another version, answers with an empty list or an unset value.
+        values = {name: _value_of(value) for name, value in zip(LIVE, answer.values, strict=False)}
+        self._parameters = {name: value for name, value in values.items() if value is not None}
 
     # Images and tracks, matched by their stamps.
 
@@ -408,10 +424,11 @@ class TrackerSession:
     def _message_of(self, image: bytes, kind: type, stamp: int, tracks: bytes | None) -> bytes | None:
         """Return an image and its tracks as the page gets them; None if they cannot be read. In the stage's thread."""
         try:
-            message = deserialized(image, kind)
+            # Read like a bag's, as a view of the bytes: copies of images would cost more than all the rest.
+            message: Any = typestore().deserialize_cdr(image, _type_name(kind))
             jpeg, size = self._jpeg(message, kind)
             points = None if tracks is None else tracks_of(deserialized(tracks, TrackedPoints))
-        except (InvalidMessageError, InvalidImageError):
+        except (InvalidMessageError, InvalidImageError, SerdeError):
             return None  # the tracker says what is wrong with it
         if points is not None:
             size = points.width, points.height
@@ -420,15 +437,14 @@ class TrackerSession:
 
     def _jpeg(self, message: Any, kind: type) -> tuple[bytes, tuple[int, int]]:
         """Return an image message as JPEG, and the image's width and height; a JPEG that is small enough as it is."""
-        largest = self._config.largest_side
         if kind is CompressedImage:
             data = np.frombuffer(message.data, np.uint8)
-            if data[:3].tobytes() == b"\xff\xd8\xff" and 0 < max(declared_size(data)) <= largest:
+            if data[:3].tobytes() == b"\xff\xd8\xff" and 0 < max(declared_size(data)) <= self._largest_side:
                 return data.tobytes(), declared_size(data)
             image = compressed_image_to_rgb(message)
         else:
             image = image_to_rgb(message)
-        return encode_jpeg(image, self._config.quality, largest), (image.shape[1], image.shape[0])
+        return self._jpegs.encode(image), (image.shape[1], image.shape[0])
 
 
 def _stamp(data: bytes) -> int | None:
@@ -447,21 +463,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _value(entry: Setting, values: Any, index: int) -> float | None:
-    """Return a parameter's value in an answer; None if the tracker has no such parameter."""
-    if index >= len(values):
-        return None
-    given = Parameter.from_parameter_msg(_parameter_message(entry.name, values[index])).value
-    return float(given) if isinstance(given, int | float) and not isinstance(given, bool) else None
-
-
-def _parameter_message(name: str, value: Any) -> Any:
-    from rcl_interfaces.msg import Parameter as ParameterMessage
-
-    return ParameterMessage(name=name, value=value)
-
-
-def _type_name(kind: Any) -> str:
-    """Return the name of a service's type as the graph has it."""
-    package, folder, _ = kind.__module__.split(".", 2)
-    return f"{package}/{folder}/{kind.__name__}"
+def _value_of(value: ParameterValueMessage) -> float | None:
+    """Return a parameter's value if it is a number."""
+    number = parameter_value_to_python(value)
+    return number if isinstance(number, int | float) and not isinstance(number, bool) else None

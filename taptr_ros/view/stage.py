@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
 Make = Callable[[], "bytes | None"]
 """Makes the message of an image, in the stage's thread; None if the image turns out to be none."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Viewer(Protocol):
@@ -89,7 +93,7 @@ class Stage:
                     return
                 make, number, message = self._make, self._number, self._message
             if message is None and make is not None:
-                message = make()
+                message = _made(make)
             with self._changed:
                 if number == self._number:
                     # Kept for viewers that come later, and made no second time if it is none.
@@ -108,3 +112,11 @@ class Stage:
         if self._make is None:
             return []
         return [viewer for viewer, shown in self._shown.items() if shown < self._number and viewer.can_take()]
+
+
+def _made(make: Make) -> bytes | None:
+    try:
+        return make()
+    except Exception:  # noqa: BLE001  # one bad image must not keep the next ones back
+        _log.exception("An image cannot be shown")
+        return None
