@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from media_files import image_message, moving_scene, write_bag, write_video
@@ -61,6 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene = [np.tile(image, (4, 4, 1)) for image in moving_scene(6)]
     write_video(folder / "street.avi", scene).rename(folder / "street.mp4")
     write_bag(folder / "my_bag", {"/camera/image_raw": [image_message(i, image) for i, image in enumerate(scene)]})
+    labels = np.zeros(scene[0].shape[:2], np.uint8)
+    labels[50:150, 60:180], labels[200:300, 250:400] = 1, 2
+    cv2.imwrite(str(folder / "bodies.png"), labels)
     write_dataset(folder / "DIR")
     shutil.copy(ROOT / "config" / "training" / "small.yaml", folder / "RECIPE.yaml")
     return folder

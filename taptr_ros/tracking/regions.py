@@ -201,8 +201,11 @@ def shrunk_grey(image: Bytes) -> Bytes:
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     shape = shrunk_shape(width, height)
+    while grey.size > 4 * MOST_PIXELS:
+        # The mean of 2x2 pixels, and several times as fast as averaging over areas at once.
+        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_LINEAR)
     if shape != grey.shape:
-        grey = cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_AREA)
+        grey = cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(grey, np.uint8)
 
 
