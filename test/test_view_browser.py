@@ -378,8 +378,10 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             visitor.until(lambda: page.locator("#parameter-lost_after").count())
             page.fill("#parameter-lost_after", "77")
             page.keyboard.press("Enter")
+            page.check("#parameter-replenish")
             page.click("#clear")
             visitor.until(lambda: not visitor.tracks["id"])
+            wait_until(lambda: _parameter(client, "replenish", "bool_value") is True)
             wait_until(lambda: _parameter(client, "lost_after") == 77)
             page.fill("#side", "2")
             page.click("#grid")
@@ -412,8 +414,8 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             client.close()
 
 
-def _parameter(client: Any, name: str) -> Any:
+def _parameter(client: Any, name: str, kind: str = "integer_value") -> Any:
     from rcl_interfaces.srv import GetParameters
 
     answer = client.call(GetParameters, "tracker/get_parameters", GetParameters.Request(names=[name]))
-    return answer.values[0].integer_value
+    return getattr(answer.values[0], kind)

@@ -34,7 +34,7 @@ from taptr_ros.tracking.states import COLUMNS, Tracks
 from taptr_ros.tracking.stream import Step
 from taptr_ros.view import protocol
 from taptr_ros.view.protocol import Command, frame_message
-from taptr_ros.view.session import ParameterValue, RefusedError, Status
+from taptr_ros.view.session import ParameterValue, RefusedError, Status, typed_value
 from taptr_ros.view.stage import Stage
 
 SETTLING_TIME = 1.0
@@ -46,7 +46,8 @@ REMEMBERED_TIMES = 300
 OUTPUTS = {"npz": "tracks.npz", "csv": "tracks.csv", "overlay": "overlay.mp4"}
 """What can be saved, and the names of the files."""
 
-_NO_CONFIG_CHANGE = "The tracker has no live parameter of that name."
+OFFERED = {entry.name: entry for entry in settings_of(TrackerConfig) if entry.live and entry.name != "replenish"}
+"""The live parameters by name. Points of a box are chosen here once, so that nothing is replenished."""
 
 
 @dataclasses.dataclass
@@ -158,11 +159,7 @@ class FileSession:
 
     def parameters(self) -> list[ParameterValue]:
         """Return the tracker's live parameters."""
-        return [
-            ParameterValue(entry, getattr(self._config, entry.name))
-            for entry in settings_of(TrackerConfig)
-            if entry.live
-        ]
+        return [ParameterValue(entry, float(getattr(self._config, entry.name))) for entry in OFFERED.values()]
 
     async def do(self, command: Command) -> dict[str, Any]:
         """Do what a person asks for, between two frames; saving goes on beside them."""
@@ -358,7 +355,7 @@ class FileSession:
         tracks = self._frames[index].tracks
         grey = shrunk_grey(self._store.image(index))
         points = points_in(box, grey, tracks.width, tracks.height, self._config.points_per_region)
-        answer = self._add(points, stamp, self._groups + 1)
+        answer = self._add(points.xy, stamp, self._groups + 1)
         self._groups += 1
         return answer
 
@@ -492,11 +489,10 @@ class FileSession:
             self._show(jump=True)
 
     def _set(self, name: str, value: float) -> None:
-        entry = next((entry for entry in settings_of(TrackerConfig) if entry.live and entry.name == name), None)
+        entry = OFFERED.get(name)
         if entry is None:
-            raise RefusedError(_NO_CONFIG_CHANGE)
-        wanted: Any = round(value) if isinstance(entry.default, int) else value
-        config = dataclasses.replace(self._config, **{name: wanted})
+            raise RefusedError("The tracker has no live parameter of that name.")
+        config = dataclasses.replace(self._config, **{name: typed_value(entry, value)})
         self._stream.reconfigure(config)
         self._config = config
 

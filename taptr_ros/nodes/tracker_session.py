@@ -40,7 +40,7 @@ from taptr_ros.tracking import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.view import protocol
 from taptr_ros.view.protocol import Command, frame_message
-from taptr_ros.view.session import ParameterValue, RefusedError, Status
+from taptr_ros.view.session import ParameterValue, RefusedError, Status, typed_value
 from taptr_ros.view.stage import Stage
 
 HEARD_WITHIN = 3.5
@@ -243,12 +243,12 @@ class TrackerSession:
         entry = LIVE.get(name)
         if entry is None or name not in self._parameters:
             raise RefusedError("The tracker has no live parameter of that name now.")
-        parameter = Parameter(name, value=round(value) if isinstance(entry.default, int) else value)
+        parameter = Parameter(name, value=typed_value(entry, value))
         request = SetParameters.Request(parameters=[parameter.to_parameter_msg()])
         result = (await self._call(SetParameters, request)).results[0]
         if not result.successful:
             raise RefusedError(result.reason or f"The tracker refuses {value:g} for {name}.")
-        self._parameters = self._parameters | {name: parameter.value}
+        self._parameters = self._parameters | {name: float(parameter.value)}
         self._parameters_asked = 0.0
 
     async def _call(self, kind: Any, request: Any) -> Any:
@@ -464,6 +464,6 @@ def _number(text: str | None) -> float | None:
 
 
 def _value_of(value: ParameterValueMessage) -> float | None:
-    """Return a parameter's value if it is a number."""
+    """Return a parameter's value if it is a number, or true or false."""
     number = parameter_value_to_python(value)
-    return number if isinstance(number, int | float) and not isinstance(number, bool) else None
+    return float(number) if isinstance(number, int | float) else None

@@ -294,6 +294,7 @@ class ViewServer:
                     "description": entry.setting.description,
                     "default": entry.setting.default,
                     "limits": entry.setting.limits,
+                    "flag": isinstance(entry.setting.default, bool),
                     "whole": isinstance(entry.setting.default, int),
                     "value": entry.value,
                 }

@@ -53,6 +53,13 @@ class ParameterValue:
 
     setting: Setting
     value: float
+    """True and False count as 1 and 0."""
+
+
+def typed_value(setting: Setting, value: float) -> Any:
+    """Return a number of the page as a value of the type that a parameter has."""
+    kind = type(setting.default)
+    return kind(value) if kind is float else kind(round(value))
 
 
 class Session(Protocol):

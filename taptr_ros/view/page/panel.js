@@ -59,6 +59,22 @@ export class Parameters {
   }
 
   #field(parameter) {
+    return parameter.flag ? this.#check(parameter) : this.#slider(parameter);
+  }
+
+  #check({ name, description }) {
+    const id = `parameter-${name}`;
+    const check = make("input", { type: "checkbox", id });
+    const field = { inputs: [], put: (value) => (check.checked = value !== 0) };
+    check.addEventListener("change", async () => {
+      const value = check.checked ? 1 : 0;
+      if (await this.set(name, value)) field.value = value;
+      else field.put(field.value);
+    });
+    return this.#block(name, field, check, [], description);
+  }
+
+  #slider(parameter) {
     const { name, description, limits, whole } = parameter;
     const [low, high] = limits;
     const slider_high = high - low > LONG_RANGE ? Math.min(high, Math.max(10 * parameter.default, 300)) : high;
@@ -67,9 +83,6 @@ export class Parameters {
     const number = make("input", { type: "number", id, min: low, max: high, step: whole ? 1 : "any" });
     const slider = make("input", { type: "range", min: low, max: slider_high, step });
     slider.setAttribute("aria-label", `${name}, slider`);
-    const words = make("p", { textContent: description.replaceAll("`", "") });
-    words.id = `${id}-words`;
-    number.setAttribute("aria-describedby", words.id);
     const field = {
       inputs: [number, slider],
       put: (value) => {
@@ -89,11 +102,17 @@ export class Parameters {
     slider.addEventListener("input", () => (number.value = slider.value));
     slider.addEventListener("change", () => change(slider));
     number.addEventListener("change", () => change(number));
+    return this.#block(name, field, number, [slider], description);
+  }
+
+  #block(name, field, input, more, description) {
     this.fields.set(name, field);
+    const words = make("p", { id: `${input.id}-words`, textContent: description.replaceAll("`", "") });
+    input.setAttribute("aria-describedby", words.id);
     const head = make("div", { className: "name" });
-    head.append(make("label", { htmlFor: id, textContent: name }), number);
+    head.append(make("label", { htmlFor: input.id, textContent: name }), input);
     const block = make("div", { className: "parameter" });
-    block.append(head, slider, words);
+    block.append(head, ...more, words);
     return block;
   }
 }
