@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import re
 import signal
@@ -336,8 +337,12 @@ def test_demo_takes_a_bag_of_compressed_images_and_ends_in_time(
 def test_latency_counts_images_and_reports_percentiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "latency.json"
     options = ["--points", "5", "--image-size", "240x320", "--rate", "20", "--seconds", "3", "--json", str(file)]
-    assert main(["latency", *options]) == 0
+    looking = ["--view"] if importlib.util.find_spec("aiohttp") else []
+    assert main(["latency", *options, *looking]) == 0
     report = json.loads(file.read_text())
+    if looking:
+        assert 0 < report["view_images"] <= report["images_sent"]
+        assert 0.0 < report["view_processor_share"] < 1.0
     assert report["points"] == 5
     assert 0 < report["images_tracked"] <= report["images_sent"] <= 70
     for times in report["milliseconds"].values():
