@@ -434,6 +434,19 @@ def test_nothing_is_tracked_while_nobody_looks(seen: Seen) -> None:
     wait_until(lambda: seen.session.status().tracked == FRAMES)
 
 
+def test_a_command_of_somebody_who_has_left_harms_nobody(seen: Seen) -> None:
+    async def leave() -> None:
+        asked = [asyncio.ensure_future(seen.session.do(protocol.Seek(0))) for _ in range(50)]
+        await asyncio.sleep(0)
+        for one in asked:
+            one.cancel()
+
+    for _ in range(10):
+        asyncio.run(leave())
+    seen.add(40.0, 30.0)
+    assert wait_until(lambda: seen.shown["tracks"]["id"]) == ["1"]
+
+
 def test_what_is_saved_goes_where_the_command_line_says_and_nowhere_else(seen: Seen, tmp_path: Path) -> None:
     seen.add(40.0, 30.0)
     for what in ("../../x", "npz/../..", ""):

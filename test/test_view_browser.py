@@ -391,6 +391,11 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             page.mouse.move(*visitor.place(130, 100), steps=5)
             page.mouse.up()
             visitor.until(lambda: len(visitor.tracks["id"]) > 8 and max(visitor.tracks["group"]) == 1)
+            gone = visitor.tracks["id"][0]
+            page.focus("#picture")
+            page.keyboard.press("]")
+            page.click("#remove:not([disabled])")
+            visitor.until(lambda: gone not in visitor.tracks["id"])
             streams = visitor.tracks["stream"]
             page.click("#reset")
             visitor.until(lambda: not visitor.tracks["id"] and visitor.tracks["stream"] > streams)

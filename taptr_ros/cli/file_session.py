@@ -127,7 +127,8 @@ class FileSession:
         if self._thread.is_alive():
             self._thread.join()
         self.stage.stop()
-        self._store.close()
+        with self._saving:  # what is being saved is finished
+            self._store.close()
 
     # What the server asks.
 
@@ -198,10 +199,11 @@ class FileSession:
         with contextlib.suppress(queue.Empty):
             task, done = self._tasks.get(timeout=seconds) if seconds != 0.0 else self._tasks.get_nowait()
             while not self._stopped:
-                try:
-                    done.set_result(task())
-                except Exception as error:  # noqa: BLE001  # whoever asked is told
-                    done.set_exception(error)
+                if done.set_running_or_notify_cancel():  # whoever asked may be gone
+                    try:
+                        done.set_result(task())
+                    except Exception as error:  # noqa: BLE001  # whoever asked is told
+                        done.set_exception(error)
                 task, done = self._tasks.get_nowait()
 
     def _wake(self) -> None:
@@ -312,7 +314,8 @@ class FileSession:
         return {}
 
     def _move(self, command: Command) -> None:
-        """Go to another frame."""
+        """Go to another frame; what was said of the one before is no news any more."""
+        self._sentence = ""
         match command:
             case protocol.Play():
                 self._playing, self._due = True, time.monotonic()

@@ -260,9 +260,12 @@ class TrackerSession:
     async def _answer(self, ask: Any) -> Any:
         """Ask, and wait for the answer, which comes in the executor's thread."""
         answered: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        answered.set_running_or_notify_cancel()  # from now on it can be answered only, not cancelled meanwhile
 
         def finish(future: Any) -> None:
-            if not answered.cancelled():
+            if (error := future.exception()) is not None:
+                answered.set_exception(error)
+            else:
                 answered.set_result(future.result())
 
         ask().add_done_callback(finish)
