@@ -19,7 +19,7 @@ FLOORS = [
     {"tracking"},
     {"messages", "drawing"},
     {"sources"},
-    {"evaluation"},
+    {"evaluation", "view"},
     {"training", "nodes"},
     {"cli"},
     {"__main__"},

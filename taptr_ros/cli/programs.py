@@ -30,6 +30,11 @@ def grid() -> int:
     return _run("grid")
 
 
+def view() -> int:
+    """Run the node `view`."""
+    return _run("view")
+
+
 def _run(name: str) -> int:
     """Import a node and run it; return the exit status.
 

@@ -11,10 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.tracking.states import Tracks, TrackState
-
-TRAIL_FRAMES = 24
-"""Frames that a trail reaches back."""
+from taptr_ros.drawing.trails import TRAIL_FRAMES, Trails, located
+from taptr_ros.tracking.states import Tracks
 
 LABELLED_POINTS = 64
 """More points than these are drawn without ids, which would hide the picture."""
@@ -37,45 +35,11 @@ _FADES = (0.25, 0.45, 0.7, 1.0)
 _SUBPIXEL_BITS = 4
 """Fractional bits of the coordinates given to OpenCV."""
 
-SUBPIXELS = 1 << _SUBPIXEL_BITS
-"""Parts of a pixel that places in trails count."""
-
 _OUTLINE = (16, 16, 16)
 _TEXT = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Colour = tuple[int, int, int]
-
-
-class Trails:
-    """Where the tracks of one stream were in its newest frames.
-
-    Attributes:
-        places: [n, TRAIL_FRAMES + 1, 2] positions in sixteenths of a pixel, the newest last.
-        known: [n, TRAIL_FRAMES + 1] whether the point was located there.
-    """
-
-    def __init__(self) -> None:
-        self._ids = np.zeros(0, np.uint64)
-        self.places = np.zeros((0, TRAIL_FRAMES + 1, 2), np.int32)
-        self.known = np.zeros((0, TRAIL_FRAMES + 1), np.bool_)
-
-    def extend(self, tracks: Tracks) -> NDArray[np.bool_]:
-        """Take the tracks of the next frame; return which are located, visible or not.
-
-        New tracks begin a trail, and those that are gone take theirs with them.
-        """
-        located: NDArray[np.bool_] = np.isin(tracks.state, (TrackState.VISIBLE, TrackState.OCCLUDED))
-        if not np.array_equal(tracks.ids, self._ids):
-            old_row = {identifier: row for row, identifier in enumerate(self._ids.tolist())}
-            rows = np.array([old_row.get(identifier, -1) for identifier in tracks.ids.tolist()], np.int64)
-            places = np.zeros((len(rows), *self.places.shape[1:]), np.int32)
-            known = np.zeros((len(rows), self.known.shape[1]), np.bool_)
-            places[rows >= 0], known[rows >= 0] = self.places[rows[rows >= 0]], self.known[rows[rows >= 0]]
-            self._ids, self.places, self.known = tracks.ids.copy(), places, known
-        self.places[:, :-1], self.known[:, :-1] = self.places[:, 1:].copy(), self.known[:, 1:].copy()
-        self.places[:, -1], self.known[:, -1] = _fixed_point(tracks.xy), located
-        return located
 
 
 class TrackOverlay:
@@ -91,23 +55,26 @@ class TrackOverlay:
     def draw(self, image: NDArray[np.uint8], tracks: Tracks) -> NDArray[np.uint8]:
         """Return a copy of the uint8 [H,W,3] RGB image with the tracks of the same frame drawn on it."""
         scale = max(0.85, max(image.shape[:2]) / 900.0)
-        located = self._trails.extend(tracks)
-        colours = [colour_of(identifier) for identifier in tracks.ids.tolist()]
-        canvas = self._draw_trails(np.ascontiguousarray(image), colours, max(1, round(1.6 * scale)))
-        rows = np.flatnonzero(located)
+        self._trails.extend(tracks)
+        colours = [track_colour(identifier) for identifier in tracks.ids.tolist()]
+        places = _fixed_point(self._trails.xy)
+        canvas = self._draw_trails(np.ascontiguousarray(image), places, colours, max(1, round(1.6 * scale)))
+        rows = np.flatnonzero(located(tracks))
         for row in rows:
-            _draw_point(canvas, self._trails.places[row, -1], colours[row], bool(tracks.visible[row]), scale)
+            _draw_point(canvas, places[row, -1], colours[row], bool(tracks.visible[row]), scale)
         if len(rows) <= LABELLED_POINTS:
             _draw_labels(canvas, tracks.xy[rows], tracks.ids[rows], scale)
         return canvas
 
-    def _draw_trails(self, image: NDArray[np.uint8], colours: list[Colour], thickness: int) -> NDArray[np.uint8]:
+    def _draw_trails(
+        self, image: NDArray[np.uint8], places: NDArray[np.int32], colours: list[Colour], thickness: int
+    ) -> NDArray[np.uint8]:
         """Return a copy of the image with the trails, drawn from their oldest part to their newest."""
         canvas: NDArray[np.uint8] = image.copy()
         length = TRAIL_FRAMES // len(_FADES)
         for part, opacity in enumerate(_FADES):
             steps = slice(part * length, (part + 1) * length + 1)
-            trails, known = self._trails.places[:, steps], self._trails.known[:, steps]
+            trails, known = places[:, steps], self._trails.known[:, steps]
             # Trails shorter than a pixel would only cost time; a lost point's trail may belong to another scene.
             moved = (np.ptp(trails, axis=1).max(axis=1, initial=0) >= 1 << _SUBPIXEL_BITS) & (known.sum(axis=1) > 1)
             moved &= self._trails.known[:, -1]
@@ -115,7 +82,7 @@ class TrackOverlay:
                 continue
             layer = canvas.copy()
             for row in np.flatnonzero(moved):
-                lines = [trails[row]] if known[row].all() else split(trails[row], known[row])
+                lines = [trails[row]] if known[row].all() else _split(trails[row], known[row])
                 cv2.polylines(layer, lines, False, colours[row], thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
             canvas = np.asarray(cv2.addWeighted(layer, opacity, canvas, 1.0 - opacity, 0.0), np.uint8)
         return canvas
@@ -189,8 +156,8 @@ class _Box(NamedTuple):
         return not (beside or self.bottom <= other.top or other.bottom <= self.top)
 
 
-def colour_of(identifier: int) -> Colour:
-    """Return a bright colour; the golden ratio keeps the hues of neighbouring ids far apart."""
+def track_colour(identifier: int) -> Colour:
+    """Return the bright colour of a track, RGB; the golden ratio keeps the hues of neighbouring ids far apart."""
     red, green, blue = colorsys.hsv_to_rgb((0.03 + identifier * 0.6180339887) % 1.0, 0.72, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -199,7 +166,7 @@ def _fixed_point(xy: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.rint(np.asarray(xy) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def split(trail: NDArray[np.int32], known: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
+def _split(trail: NDArray[np.int32], known: NDArray[np.bool_]) -> list[NDArray[np.int32]]:
     """Return the pieces of a trail [n,2] between the places where the position was unknown."""
     first, *others = np.split(trail, np.flatnonzero(~known))
     return [first, *(piece[1:] for piece in others)]

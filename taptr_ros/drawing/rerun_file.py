@@ -10,7 +10,8 @@ import numpy as np
 import rerun
 from numpy.typing import NDArray
 
-from taptr_ros.drawing.overlay import SUBPIXELS, Trails, colour_of, split
+from taptr_ros.drawing.overlay import track_colour
+from taptr_ros.drawing.trails import Trails, located
 from taptr_ros.tracking.states import COLUMNS, Tracks
 
 IMAGE, POINTS, TRAILS = "image", "image/points", "image/trails"
@@ -53,9 +54,10 @@ class RerunFile:
         else:
             recording.set_time(STAMP, duration=np.timedelta64(tracks.stamp, "ns"))
         recording.log(IMAGE, rerun.Image(image).compress(_QUALITY))
-        located = self._trails.extend(tracks)
-        shown = tracks.select(located)
-        colours = [(*colour_of(identifier), 255) for identifier in shown.ids.tolist()]
+        self._trails.extend(tracks)
+        chosen = located(tracks)
+        shown = tracks.select(chosen)
+        colours = [(*track_colour(identifier), 255) for identifier in shown.ids.tolist()]
         recording.log(
             POINTS,
             rerun.Points2D(
@@ -71,10 +73,10 @@ class RerunFile:
             rerun.AnyValues(**{column.name: getattr(shown, column.name) for column in COLUMNS if column.name != "xy"}),
         )
         strips, of_strips = [], []
-        for row, colour in zip(np.flatnonzero(located), colours, strict=True):
-            for piece in split(self._trails.places[row], self._trails.known[row]):
+        for row, colour in zip(np.flatnonzero(chosen), colours, strict=True):
+            for piece in self._trails.pieces(int(row)):
                 if len(piece) > 1:
-                    strips.append(piece / SUBPIXELS + 0.5)
+                    strips.append(piece + 0.5)
                     of_strips.append(colour)
         recording.log(TRAILS, rerun.LineStrips2D(strips, colors=of_strips, radii=rerun.Radius.ui_points(1.0)))
 

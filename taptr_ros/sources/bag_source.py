@@ -43,6 +43,8 @@ class BagSource:
         is_compressed: whether its messages are CompressedImage.
     """
 
+    can_repeat = True
+
     def __init__(self, path: Path, topic: str | None) -> None:
         self.name = str(path)
         self.report: Report = unreported

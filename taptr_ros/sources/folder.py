@@ -22,6 +22,7 @@ class ImageFiles:
     """Files of images in the order given, stamped by their number at a constant rate."""
 
     is_compressed = False
+    can_repeat = True
 
     def __init__(self, name: str, files: Sequence[Path], rate: float) -> None:
         if not 0 < rate <= MAX_RATE:

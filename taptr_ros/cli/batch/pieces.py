@@ -62,6 +62,7 @@ class Piece:
     """
 
     frame_count = None
+    can_repeat = False
 
     def __init__(self, source: Source, first: int, frames: Iterator[Frame], reports: _Reports) -> None:
         self.name, self.rate, self.is_compressed = source.name, source.rate, source.is_compressed

@@ -70,6 +70,7 @@ class EpisodeSource:
     """The images of one camera in one episode, in order, stamped by their number at the dataset's rate."""
 
     is_compressed = False
+    can_repeat = True
 
     def __init__(self, dataset: Any, index: int, camera: str) -> None:
         self.name = f"episode {index}"
