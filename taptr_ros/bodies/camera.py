@@ -112,7 +112,7 @@ class CameraModel:
         else:
             xy, slopes = cv2.projectPoints(ends, zero, zero, self.matrix, self.distortion)
             moved = np.asarray(slopes)[:, 3:5]  # after the rotation
-        return np.asarray(xy, np.float64).reshape(-1, 2), moved.reshape(-1, 2, 2)
+        return np.asarray(xy, np.float64).reshape(-1, 2), np.asarray(moved, np.float64).reshape(-1, 2, 2)
 
 
 def camera_model(info: CameraInfoMessage, *, rectified: bool = False) -> CameraModel:

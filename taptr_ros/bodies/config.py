@@ -13,8 +13,8 @@ class BodiesConfig:
 
     depth_tolerance: float = setting(
         0.02,
-        "Most seconds between the stamps of a tracked image and of its depth image. An equal stamp is always preferred; "
-        "0 takes nothing else.",
+        "Most seconds between the stamps of a tracked image and of its depth image. An equal stamp is preferred; 0 "
+        "takes nothing else.",
         limits=(0.0, 10.0),
     )
     cache_seconds: float = setting(

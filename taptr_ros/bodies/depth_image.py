@@ -54,8 +54,8 @@ def depth_at(image: DepthImage, xy: Floats, radius: int, noise: float) -> Floats
     """
     depths = np.full(len(xy), np.nan)
     width, height = image.size
-    inside = np.isfinite(xy).all(axis=1)
-    inside[inside] = ((xy[inside] >= -0.5) & (xy[inside] < np.array([width, height]) - 0.5)).all(axis=1)
+    # Comparisons with NaN are false.
+    inside = np.asarray(((xy >= -0.5) & (xy < np.array([width, height]) - 0.5)).all(axis=1))
     if inside.any():
         depths[inside] = _depth_inside(image, xy[inside], radius, noise)
     return depths

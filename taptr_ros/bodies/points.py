@@ -13,8 +13,8 @@ from taptr_ros.errors import InvalidDepthError
 from taptr_ros.tracking.states import Tracks, TrackState
 
 REGISTER = (
-    "register it to the tracked image, with depth_image_proc's register node or the camera's own aligned depth, and use "
-    "that topic"
+    "register it to the tracked image, with the register node of depth_image_proc or by the camera's driver, and use "
+    "the registered topic"
 )
 """What to do with a depth image of another camera."""
 

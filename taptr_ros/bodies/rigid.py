@@ -167,7 +167,7 @@ def _pose_from_pixels(seen: Observation) -> list[Pose]:
         return []
     if not found or not (np.isfinite(turn).all() and np.isfinite(shift).all()):
         return []
-    return [Pose(rotation_matrix(turn), np.asarray(shift, np.float64).reshape(3))]
+    return [Pose(rotation_matrix(np.asarray(turn, np.float64)), np.asarray(shift, np.float64).reshape(3))]
 
 
 class Refined(NamedTuple):

@@ -18,7 +18,6 @@ from taptr_ros.bodies.rigid import (
     Observation,
     Pose,
     Refined,
-    fit_motion,
     refine_pose,
     rotation_vector,
     search_pose,
@@ -54,7 +53,7 @@ class BodyState(enum.IntEnum):
     TRACKED = 0
     """It can."""
     WAITING = 1
-    """The group has not begun: fewer than three of its points were visible with depth in one image, or all on a line."""
+    """The group has not begun: not yet were three of its points, not on a line, visible with depth in one image."""
     HIDDEN = 2
     """No point of it is visible; the pose is the last one."""
     TOO_FEW_POINTS = 3
@@ -75,7 +74,8 @@ class RigidBody:
     """Where the body is in the camera's optical frame. Its own frame has its origin in the middle of the points with
     which the group began, and then had the axes of the camera."""
     motion: Pose
-    """The rigid motion since the image in which the group began: moves points of the camera's frame from then to now."""
+    """The rigid motion since the group began: moves points in the camera's frame from where they were to where they
+    are."""
     covariance: Floats
     """[6,6] of the position in metres and of the rotation about the camera's axes in radians, as ROS orders them."""
     twist: Floats
@@ -182,12 +182,11 @@ class _Body:
         self._shape[measured] = points - self._start.translation
         self._looks[measured] = 1.0
         self._recent.append((stamp, self._pose))
-        depth = float(self._pose.translation[2])
-        errors = np.array(
-            [*[depth * self._config.pixel_noise / focal] * 2, depth_noise(depth, self._config.depth_noise)]
-        )
+        depth = self._pose.translation[2:]
+        sideways, along = depth * self._config.pixel_noise / focal, depth_noise(depth, self._config.depth_noise)
+        variances = np.concatenate([sideways, sideways, along]) ** 2 / len(points)
         # Of the position: by definition the body now has the rotation that it has.
-        self._covariance = np.diag(np.array([*errors**2 / len(points), *[0.0] * 3]))
+        self._covariance = np.diag(np.concatenate([variances, np.zeros(3)]))
         seen = self._observation(measured, xyz[:, :2] / xyz[:, 2:], xyz, focal)
         return self._report(
             BodyState.TRACKED, self._pose, self._covariance, len(points), np.ones(len(points), np.bool_), seen

@@ -30,6 +30,11 @@ def grid() -> int:
     return _run("grid")
 
 
+def depth() -> int:
+    """Run the node `depth`."""
+    return _run("depth")
+
+
 def _run(name: str) -> int:
     """Import a node and run it; return the exit status.
 

@@ -171,3 +171,25 @@ class RecorderConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthConfig:
+    """What the node `depth` reads and publishes, beside `BodiesConfig`."""
+
+    compressed: bool = setting(
+        False,
+        "Whether topic `depth` carries sensor_msgs/CompressedImage of the transport compressedDepth (PNG) instead of "
+        "sensor_msgs/Image.",
+    )
+    transforms: bool = setting(
+        False,
+        "Publish the tracked bodies as frames on /tf; needs tf2_msgs.",
+    )
+    frame_prefix: str = setting(
+        "body_",
+        "The frame of a body on /tf is named by this and the number of its group.",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

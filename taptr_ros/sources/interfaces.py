@@ -17,7 +17,7 @@ from taptr_ros.tracking.states import Tracks
 TRACKED_POINTS = "taptr_ros/msg/TrackedPoints"
 """Message type of all tracks in one image."""
 
-_MESSAGES = ("TrackedPoint", "TrackedPoints")
+_MESSAGES = ("TrackedPoint", "TrackedPoints", "RigidBody", "RigidBodies")
 
 
 @functools.cache

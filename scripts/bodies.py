@@ -1,0 +1,327 @@
+#!/usr/bin/env python3
+"""Measure points in metres and bodies: in simulated rooms, on real RGB-D frames with camera poses, and their time.
+
+    python scripts/bodies.py simulation --scenes 12 --json simulation.json
+    python scripts/bodies.py rgbd FILE.npz --json rgbd.json
+    python scripts/bodies.py time --json time.json
+
+Prints a table in Markdown. Simulated rooms with even seeds were used to choose constants with; the table is of rooms with
+odd ones unless --even is set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from taptr_ros.bodies.camera import CameraModel, Floats
+from taptr_ros.bodies.config import BodiesConfig
+from taptr_ros.bodies.depth_image import DepthImage, depth_at
+from taptr_ros.bodies.points import LiftedTracks, lift
+from taptr_ros.bodies.rigid import Pose, fit_motion, rotation_vector
+from taptr_ros.bodies.rigid_bodies import BodyState, RigidBodies, RigidBody
+from taptr_ros.runtime.backend import Backend
+from taptr_ros.runtime.loading import load_backend
+from taptr_ros.tracking import PointTracker, TrackerConfig, Tracks
+from taptr_ros.tracking.states import TrackState
+from taptr_ros.training.scenes import SceneConfig
+from taptr_ros.training.scenes.offscreen import load_mujoco
+from taptr_ros.training.scenes.simulated import SimulatedWorld, simulated_world
+
+SIZE = 480, 640
+"""(height, width) of simulated images."""
+
+FRAMES = 100
+PERIOD = 33_333_333
+"""Nanoseconds between two frames."""
+
+FIRST_SEED = 7_000_000
+"""Of the simulated rooms; training draws none of these."""
+
+NEAREST, FARTHEST = 0.4, 1.6
+"""Metres from the camera within which a body is followed."""
+
+POINTS_PER_BODY, FEWEST_POINTS, APART = 24, 8, 6
+"""Points that are chosen on a body, fewest with which it is followed, and pixels between two of them."""
+
+HIDDEN = range(40, 70)
+"""Frames in which a board covers a body: one second."""
+
+SETTLING = 3
+"""Frames after which a body that is seen again counts."""
+
+WRONG_POSITION, WRONG_ROTATION = 0.02, 8.0
+"""Metres and degrees beyond which a pose is wrong, so that it must not be trusted."""
+
+CONFIG = BodiesConfig()
+
+
+@dataclasses.dataclass
+class Room:
+    """A simulated room as a depth camera sees it, and what is true in it."""
+
+    images: list[NDArray[np.uint8]]
+    depths: list[NDArray[np.uint16]]
+    """Millimetres, with the camera's faults."""
+    camera: CameraModel
+    xy: Floats
+    """[n,2] points to follow, in pixels of the first image."""
+    group: NDArray[np.uint32]
+    """[n] the body of each point."""
+    poses: dict[int, list[Pose]]
+    """Of each body, where MuJoCo has it in the camera's frame in every frame."""
+    points: Floats
+    """[T,n,3] where the points are in the camera's frame."""
+    visible: NDArray[np.bool_]
+    """[T,n] whether they can be seen."""
+    rigid: dict[int, bool]
+    """Whether each group is one body."""
+
+
+def simulated_room(seed: int, *, covered: bool) -> Room | None:
+    """Return the room of a seed, with a board that covers one body for a second if `covered`; None without bodies."""
+    config = SceneConfig(
+        kind="simulated", height=SIZE[0], width=SIZE[1], frames=FRAMES, slowest=0.4, fastest=2.0, motion_blur_share=0.0
+    )
+    rng = np.random.default_rng(seed)
+    world = simulated_world(rng, config, np.arange(FRAMES, dtype=np.float64), 0.0)
+    height, width = SIZE
+    focal = 0.5 * height / np.tan(0.5 * np.radians(float(world.model.cam_fovy[0])))
+    matrix = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
+    camera = CameraModel(matrix, np.empty(0), False, width, height)
+    images = [world.paint(0)]
+    xy, group, rigid = chosen_points(rng, world, images[0], camera)
+    if not len(xy):
+        return None
+    images += [world.paint(frame) for frame in range(1, FRAMES)]
+    clean = true_depths(world)
+    starts = np.zeros(len(xy), np.int64)
+    part, local = world.attach(xy, starts)
+    body_of = world.model.geom_bodyid[part]
+    points = np.empty((FRAMES, len(xy), 3))
+    poses: dict[int, list[Pose]] = {name: [] for name in rigid}
+    for frame in range(FRAMES):
+        world.restore_frame(frame)
+        axes = world.data.cam_xmat[0].reshape(3, 3) * [1.0, -1.0, -1.0]  # right, down, forward
+        eye = world.data.cam_xpos[0]
+        points[frame] = (world.place(part, local) - eye) @ axes
+        for name in rigid:
+            body = int(body_of[group == name][0])
+            turn = world.data.xmat[body].reshape(3, 3)
+            poses[name].append(Pose(axes.T @ turn, (world.data.xpos[body] - eye) @ axes))
+    _, visible = world.track(xy, starts)
+    board = Board(rng, world, points, group, camera) if covered else None
+    depths = []
+    for frame in range(FRAMES):
+        if board is not None:
+            hidden = board.cover(images[frame], clean[frame], frame)
+            where = np.rint(camera.project(points[frame])).astype(np.int64).clip(0, [width - 1, height - 1])
+            visible.T[frame] &= ~hidden[where[:, 1], where[:, 0]]
+        depths.append(as_measured(rng, clean[frame]))
+    return Room(images, depths, camera, xy, group, poses, points, visible.T.copy(), rigid)
+
+
+def chosen_points(
+    rng: np.random.Generator, world: SimulatedWorld, image: NDArray[np.uint8], camera: CameraModel
+) -> tuple[Floats, NDArray[np.uint32], dict[int, bool]]:
+    """Return points on textures of bodies, the group of each, and whether each group is one rigid body.
+
+    Two of the groups are no bodies: one of points of two bodies, and one of a jointed figure.
+    """
+    step = 4
+    columns, rows = np.meshgrid(np.arange(0, SIZE[1], step), np.arange(0, SIZE[0], step))
+    grid = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
+    parts = world.surfaces(grid, 0)
+    model = world.model
+    bodies = np.where(parts > 0, model.geom_bodyid[np.maximum(parts, 0)], 0).reshape(columns.shape)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    world.restore_frame(0)
+    away = -((world.data.xpos - world.data.cam_xpos[0]) @ world.data.cam_xmat[0].reshape(3, 3)[:, 2])
+    free = {int(model.jnt_bodyid[joint]) for joint in range(model.njnt) if model.jnt_type[joint] == 0}
+    jointed = {int(parent) for parent in model.body_parentid}
+    on_body: dict[int, Floats] = {}
+    for body in np.unique(bodies[bodies > 0]).tolist():
+        if not NEAREST < away[body] < FARTHEST:
+            continue
+        mask = cv2.resize((bodies == body).astype(np.uint8), SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+        mask = cv2.erode(mask, np.ones((9, 9), np.uint8))
+        corners = cv2.goodFeaturesToTrack(grey, POINTS_PER_BODY, 0.02, APART, mask=mask)
+        if corners is not None and len(corners) >= FEWEST_POINTS:
+            on_body[body] = corners[:, 0].astype(np.float64)
+    single = [body for body in on_body if body in free and body not in jointed]
+    xy, group, rigid = [], [], {}
+    for body in single[:6]:
+        rigid[body] = True
+        xy.append(on_body[body])
+        group.append(np.full(len(on_body[body]), body))
+    if len(single) >= 2:
+        mixture = 10_000
+        first, second = on_body[single[0]], on_body[single[1]]
+        half = min(len(first), len(second), POINTS_PER_BODY // 2)
+        xy.append(np.concatenate([first[:half], second[:half]]) + 0.4)
+        group.append(np.full(2 * half, mixture))
+        rigid[mixture] = False
+    if not xy:
+        return np.empty((0, 2)), np.empty(0, np.uint32), {}
+    return np.concatenate(xy), np.concatenate(group).astype(np.uint32), rigid
+
+
+def true_depths(world: SimulatedWorld) -> list[NDArray[np.float32]]:
+    """Return the depth images [H,W] in metres, along the optical axis, without faults."""
+    depths = []
+    with load_mujoco().Renderer(world.model, *SIZE) as renderer:
+        renderer.enable_depth_rendering()
+        for frame in range(FRAMES):
+            world.restore_frame(frame)
+            renderer.update_scene(world.data, camera=0)
+            depths.append(renderer.render().astype(np.float32))
+    return depths
+
+
+def as_measured(rng: np.random.Generator, depth: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return a depth image in millimetres as a stereo camera measures it.
+
+    Noise of 2.5 mm at one metre that neighbours share, and that grows with the square of the distance; steps of an
+    eighth of a pixel of disparity at 50 mm between the lenses; at edges, mixtures of both sides, and holes beside them;
+    and a hundredth of all pixels missing.
+    """
+    noise = cv2.GaussianBlur(rng.standard_normal(depth.shape).astype(np.float32), (0, 0), 1.2)
+    noise *= 0.0025 / noise.std()
+    rim = cv2.morphologyEx(depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0.02 * depth
+    mixed = np.where(rim, cv2.blur(depth, (3, 3)), depth)
+    inverse = 1.0 / np.maximum(mixed, 0.05) + noise
+    step = 1.0 / (8.0 * 600.0 * 0.05)
+    measured = 1.0 / np.maximum(np.rint(inverse / step) * step, 1e-3)
+    near_rim = cv2.dilate(rim.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    holes = (near_rim & (rng.random(depth.shape) < 0.5)) | (rng.random(depth.shape) < 0.01)
+    return np.where(holes | (measured > 10.0), 0.0, np.rint(1000.0 * measured)).astype(np.uint16)
+
+
+class Board:
+    """A board close to the camera that slides in, covers a body for a second, and slides out."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        world: SimulatedWorld,
+        points: Floats,
+        group: NDArray[np.uint32],
+        camera: CameraModel,
+    ) -> None:
+        texture = cv2.resize(
+            rng.integers(0, 256, (40, 40, 3)).astype(np.uint8), (480, 480), interpolation=cv2.INTER_CUBIC
+        )
+        self._texture = texture
+        self._target = group == group[0]
+        self._points, self._camera = points, camera
+
+    def cover(self, image: NDArray[np.uint8], depth: NDArray[np.float32], frame: int) -> NDArray[np.bool_]:
+        """Draw the board into an image and its depth; return [H,W] where it is."""
+        hidden = np.zeros(depth.shape, np.bool_)
+        late = max(HIDDEN.start - frame, frame - HIDDEN.stop + 1, 0)  # frames until it covers all, or since
+        seen = self._camera.project(self._points[frame, self._target])
+        half = 30 + np.ptp(seen, axis=0).max() / 2 + 20
+        middle = seen.mean(axis=0) + [late * 40.0 * (1 if frame >= HIDDEN.stop else -1), 0.0]
+        low = np.rint(middle - half).astype(int)
+        high = np.rint(middle + half).astype(int)
+        rows = slice(max(low[1], 0), max(high[1], 0))
+        columns = slice(max(low[0], 0), max(high[0], 0))
+        hidden[rows, columns] = True
+        side = np.arange(2 * int(half) + 80)
+        place = np.ix_((side[: hidden[rows].shape[0]]) % 480, (side[: hidden[:, columns].shape[1]]) % 480)
+        image[rows, columns] = self._texture[place]
+        depth[rows, columns] = 0.3
+        return hidden
+
+
+def follow(backend: Backend, room: Room, config: BodiesConfig) -> Iterator[tuple[int, LiftedTracks, list[RigidBody]]]:
+    """Yield the frames of a room with their points in metres and bodies."""
+    tracker = PointTracker(backend, TrackerConfig(capacity=len(room.xy), scene_cut_threshold=0.0))
+    tracker.add(room.xy, group=room.group)
+    bodies = RigidBodies(config)
+    for frame, (image, depth) in enumerate(zip(room.images, room.depths, strict=True)):
+        tracks = tracker.step(image, frame * PERIOD)
+        lifted = lift(tracks, DepthImage(depth, 0.001), room.camera, config)
+        yield frame, lifted, bodies.step(lifted, room.camera.focal)
+
+
+def simulation(backend: Backend, seeds: Sequence[int], config: BodiesConfig) -> dict[str, Any]:
+    """Follow bodies through simulated rooms; return all errors."""
+    found: dict[str, list[Any]] = {}
+
+    def note(name: str, *values: Any) -> None:
+        found.setdefault(name, []).extend(values)
+
+    for seed in tqdm(seeds, disable=None):
+        for covered in (False, True):
+            room = simulated_room(FIRST_SEED + seed, covered=covered)
+            if room is None:
+                continue
+            measure_room(backend, room, config, "covered" if covered else "open", note)
+    return found
+
+
+def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, note: Any) -> None:
+    begun: dict[int, tuple[Pose, Pose]] = {}
+    target = int(room.group[0])
+    for frame, lifted, bodies in follow(backend, room, config):
+        rows = lifted.tracks.ids.astype(np.int64) - 1
+        true = room.points[frame, rows]
+        visible = (lifted.tracks.state == TrackState.VISIBLE) & room.visible[frame, rows]
+        if kind == "open":
+            errors = np.linalg.norm(lifted.xyz - true, axis=1)
+            with_depth = visible & np.isfinite(errors)
+            note("point error", *errors[with_depth])
+            note("visible with depth", *with_depth[visible])
+            true_xy = room.camera.project(true[visible])
+            depth = depth_at(DepthImage(room.depths[frame], 0.001), true_xy, config.window_radius, config.depth_noise)
+            alone = np.abs(depth - true[visible, 2])
+            note("point error, depth alone", *alone[np.isfinite(alone)])
+        for body in bodies:
+            if body.state == BodyState.WAITING:
+                continue
+            mine = room.group[rows] == body.group
+            if body.group not in begun:
+                begun[body.group] = (body.pose, room.poses[body.group][frame])
+            start, true_start = begun[body.group]
+            if not room.rigid[body.group]:
+                # Once the two bodies have moved against each other by more than a wrong position.
+                first = room.points[0, rows][mine]
+                motion = fit_motion(first, true[mine])
+                left = np.sqrt(((motion.apply(first) - true[mine]) ** 2).sum(axis=1).mean())
+                if left > WRONG_POSITION:
+                    note("not rigid, flagged", body.state != BodyState.TRACKED)
+                continue
+            moved = true_start.inverse().then(room.poses[body.group][frame])
+            should = start.then(moved)
+            position = float(np.linalg.norm(body.pose.translation - should.translation))
+            rotation = float(np.degrees(np.linalg.norm(rotation_vector(body.pose.rotation @ should.rotation.T))))
+            trusted = body.state == BodyState.TRACKED
+            in_sight = int(room.visible[frame, rows][mine].sum())
+            hidden = kind == "covered" and body.group == target and frame in HIDDEN
+            after = kind == "covered" and body.group == target and frame >= HIDDEN.stop + SETTLING
+            name = f"{kind}, after" if after else kind if kind == "open" else ""
+            if name and in_sight >= 4:
+                note(f"{name}: trusted", trusted)
+                note(f"{name}: state", int(body.state))
+                note(f"{name}: seen", body.points)
+                if trusted:
+                    note(f"{name}: position", position)
+                    note(f"{name}: rotation", rotation)
+                    note(f"{name}: distance", float(should.translation[2]))
+                    note(f"{name}: rotation std", float(np.degrees(np.sqrt(np.trace(body.covariance[3:, 3:])))))
+                    note(f"{name}: position std", float(np.sqrt(np.trace(body.covariance[:3, :3]))))
+            if hidden:
+                note("hidden, flagged", not trusted)
+            if position > WRONG_POSITION or rotation > WRONG_ROTATION:
+                note("wrong, flagged", not trusted)
