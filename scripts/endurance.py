@@ -67,7 +67,6 @@ def main() -> int:
             points=arguments.points,
             memory_slots=arguments.memory,
         )
-        long_run.plot(result, arguments.out / "endurance.svg")
     else:
         result = fuzz.fuzz(arguments.cases, arguments.seed, arguments.target or [*fuzz.SHARES], arguments.memory)
         if arguments.live:

@@ -218,14 +218,17 @@ class Client:
         self.send(image, stamp(number))
         return self.tracks.next(lambda message: nanoseconds(message) == stamp(number))
 
-    def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> Any:
-        return self.call(srv.AddPoints, "add_points", srv.AddPoints.Request(query=query(points, ids, at, mode)))
+    def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None) -> Any:
+        request = srv.AddPoints.Request(query=query(points, ids, at, mode, groups))
+        return self.call(srv.AddPoints, "add_points", request)
 
-    def publish_query(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> None:
-        self._queries.publish(query(points, ids, at, mode))
+    def publish_query(
+        self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None
+    ) -> None:
+        self._queries.publish(query(points, ids, at, mode, groups))
 
-    def publish_removal(self, ids: list[int]) -> None:
-        self._removals.publish(RemovePoints(ids=ids))
+    def publish_removal(self, ids: list[int], groups: list[int] = ()) -> None:
+        self._removals.publish(RemovePoints(ids=ids, groups=groups))
 
     def click(self, x: float, y: float, at: int = 0, frame_id: str = FRAME_ID) -> None:
         """Publish a click as a display tool does that knows the image's header."""
@@ -237,9 +240,11 @@ class Client:
         """Publish a click as rqt_image_view does when it shows a topic."""
         self._mouse[topic].publish(Point(x=x, y=y))
 
-    def remove(self, ids: list[int]) -> list[int]:
-        response = self.call(srv.RemovePoints, "remove_points", srv.RemovePoints.Request(ids=ids))
-        return list(response.unknown_ids)
+    def remove(self, ids: list[int], groups: list[int] = ()) -> tuple[list[int], list[int]]:
+        """Return the ids and the groups that are unknown."""
+        request = srv.RemovePoints.Request(ids=ids, groups=groups)
+        response = self.call(srv.RemovePoints, "remove_points", request)
+        return list(response.unknown_ids), list(response.unknown_groups)
 
     def get_tracks(self, ids: list[int]) -> Any:
         return self.call(srv.GetTracks, "get_tracks", srv.GetTracks.Request(ids=ids))
@@ -315,9 +320,13 @@ def nanoseconds(message: Any) -> int:
     return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
 
 
-def query(points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD) -> QueryPoints:
+def query(points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None) -> QueryPoints:
     ids = [0] * len(points) if ids is None else ids
-    entries = [QueryPoint(id=id_, x=float(x), y=float(y)) for id_, (x, y) in zip(ids, points, strict=True)]
+    groups = [0] * len(points) if groups is None else groups
+    entries = [
+        QueryPoint(id=id_, group=group, x=float(x), y=float(y))
+        for id_, group, (x, y) in zip(ids, groups, points, strict=True)
+    ]
     return QueryPoints(header=header(at), mode=mode, points=entries)
 
 

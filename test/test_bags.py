@@ -250,6 +250,7 @@ def test_a_killed_recorder_loses_no_more_than_the_last_chunk(tmp_path: Path) -> 
 
 TRACKS = Tracks(
     ids=np.array([3, 2**63 + 1], np.uint64),
+    group=np.array([0, 2**32 - 1], np.uint32),
     xy=np.array([[1.5, 2.25], [-0.5, 100.0]], np.float32),
     visibility=np.array([0.75, 0.0], np.float32),
     confidence=np.array([0.5, 1.0], np.float32),

@@ -29,7 +29,7 @@ def header() -> Header:
 
 
 def query_points() -> Any:
-    points = [msg.QueryPoint(id=0, x=-0.5, y=479.5), msg.QueryPoint(id=LARGEST_ID, x=319.25, y=0.0)]
+    points = [msg.QueryPoint(id=0, x=-0.5, y=479.5), msg.QueryPoint(id=LARGEST_ID, group=2**32 - 1, x=319.25, y=0.0)]
     return msg.QueryPoints(header=header(), mode=msg.QueryPoints.REPLACE, points=points)
 
 
@@ -52,11 +52,11 @@ def tracked_points() -> Any:
     [
         query_points(),
         tracked_points(),
-        msg.RemovePoints(ids=[1, LARGEST_ID]),
+        msg.RemovePoints(ids=[1, LARGEST_ID], groups=[2**32 - 1]),
         srv.AddPoints.Request(query=query_points()),
         srv.AddPoints.Response(ids=[7, 0], refusals=["", "Point 1 is outside the image."]),
-        srv.RemovePoints.Request(ids=[1, LARGEST_ID]),
-        srv.RemovePoints.Response(unknown_ids=[LARGEST_ID]),
+        srv.RemovePoints.Request(ids=[1, LARGEST_ID], groups=[3]),
+        srv.RemovePoints.Response(unknown_ids=[LARGEST_ID], unknown_groups=[3]),
         srv.GetTracks.Request(ids=[]),
         srv.GetTracks.Response(tracks=tracked_points(), unknown_ids=[3]),
     ],
@@ -78,9 +78,15 @@ def test_constants_have_their_documented_values() -> None:
 
 
 def test_field_types() -> None:
-    assert msg.QueryPoint.get_fields_and_field_types() == {"id": "uint64", "x": "float", "y": "float"}
+    assert msg.QueryPoint.get_fields_and_field_types() == {
+        "id": "uint64",
+        "group": "uint32",
+        "x": "float",
+        "y": "float",
+    }
     assert msg.TrackedPoint.get_fields_and_field_types() == {
         "id": "uint64",
+        "group": "uint32",
         "x": "float",
         "y": "float",
         "visibility": "float",

@@ -232,6 +232,20 @@ def test_waiting_points_that_turn_out_unusable_are_reported_and_cost_no_image(cl
     assert f"outside the image of {WIDTH}x{HEIGHT}" in client.wait_for_log("waiting points were dropped")
 
 
+def test_a_group_is_published_and_removed_as_a_whole(client: Client) -> None:
+    added = client.add(POINTS, groups=[5, 0, 5]).ids
+    tracks = client.frame(0)
+    assert [point.group for point in tracks.points] == [5, 0, 5]
+    assert client.get_tracks([]).tracks == tracks
+    assert client.remove([added[0]], groups=[5, 6]) == ([], [6])
+    assert ids(client.frame(1)) == [added[1]]
+    client.publish_query(POINTS, groups=[7, 8, 8])
+    client.still_until(lambda tracks: [point.group for point in tracks.points] == [0, 7, 8, 8])
+    client.publish_removal([], groups=[8, 9])
+    client.still_until(lambda tracks: [point.group for point in tracks.points] == [0, 7])
+    assert "no point has the group 9 (1 of 2 groups are unknown)" in client.wait_for_log("remove_points")
+
+
 def test_tracks_can_be_read(client: Client) -> None:
     assert list(client.get_tracks([7]).unknown_ids) == [7]
     client.add(POINTS, ids=[1001, 1002, 1003])
@@ -241,7 +255,7 @@ def test_tracks_can_be_read(client: Client) -> None:
     assert ids(response.tracks) == [1001, 1003]
     assert response.tracks.header == published.header
     assert list(response.unknown_ids) == [77]
-    assert client.remove([1001, 78, 78]) == [78]
+    assert client.remove([1001, 78, 78]) == ([78], [])
     response = client.get_tracks([])
     assert ids(response.tracks) == [1002, 1003]
     client.add(POINTS[:1], ids=[1001], at=stamp(1))

@@ -126,7 +126,7 @@ def test_points_come_and_go_while_images_are_tracked(tracker):
         ids, refusals = tracker.add(POINTS, [0, 0], 0, replace=turn % 7 == 0)
         assert refusals == ["", ""]
         assert tracker.newest(ids)[0].unknown_ids == []
-        assert tracker.remove([*ids[:1], 10**9]) == [10**9]
+        assert tracker.remove([*ids[:1], 10**9]) == ([10**9], [])
         assert tracker.newest(ids)[0].unknown_ids == ids[:1]
     stopped.set()
     thread.join(TIMEOUT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ def tracks(positions: dict[int, tuple[float, float]], state: TrackState = TrackS
     zeros = np.zeros(count, np.uint32)
     return Tracks(
         ids=np.array(list(positions), np.uint64),
+        group=zeros,
         xy=np.array(list(positions.values()), np.float32).reshape(count, 2),
         visibility=np.where(visible, 0.75, 0.25).astype(np.float32),
         confidence=np.ones(len(visible), np.float32),
@@ -197,6 +199,7 @@ def test_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_tracks_file_puts_every_track_into_the_column_of_its_id(tmp_path: Path) -> None:
     frames = [tracks({5: (1, 2)}, stamp=10), tracks({5: (3, 4), 2: (5, 6)}, TrackState.OCCLUDED, stamp=20)]
+    frames[1] = dataclasses.replace(frames[1], group=np.array([0, 9], np.uint32))
     path = tmp_path / "tracks"
     TracksFile.collect(np.array([2, 5], np.uint64), frames).save(path)
     with np.load(path) as arrays:
@@ -208,6 +211,7 @@ def test_tracks_file_puts_every_track_into_the_column_of_its_id(tmp_path: Path) 
         "visible": ("bool", (2, 2)),
         "state": ("uint8", (2, 2)),
         "ids": ("uint64", (2,)),
+        "groups": ("uint32", (2,)),
         "stamps": ("int64", (2,)),
     }
     assert np.array_equal(content["xy"], [[[np.nan, np.nan], [1, 2]], [[5, 6], [3, 4]]], equal_nan=True)
@@ -216,4 +220,5 @@ def test_tracks_file_puts_every_track_into_the_column_of_its_id(tmp_path: Path) 
     assert content["visible"].tolist() == [[False, True], [False, False]]
     assert content["state"].tolist() == [[TrackState.LOST, TrackState.VISIBLE], [TrackState.OCCLUDED] * 2]
     assert content["ids"].tolist() == [2, 5]
+    assert content["groups"].tolist() == [9, 0]
     assert content["stamps"].tolist() == [10, 20]

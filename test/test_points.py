@@ -20,22 +20,24 @@ def test_text_gives_points_of_the_first_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "xy", "frames", "ids"),
+    ("text", "xy", "frames", "ids", "groups"),
     [
-        ("x,y\n1,2\n3,4\n", [[1, 2], [3, 4]], [0, 0], [1, 2]),
-        ("id,y,x\n7,2,1\n3,4,3\n", [[1, 2], [3, 4]], [0, 0], [7, 3]),
-        ("x, y, frame\n1, 2, 5\n", [[1, 2]], [5], [1]),
-        ("\ufeffX,Y,Frame,ID\r\n1,2,0,9007199254740993\r\n", [[1, 2]], [0], [9007199254740993]),
-        ("x,y\n\n1,2\n", [[1, 2]], [0], [1]),
+        ("x,y\n1,2\n3,4\n", [[1, 2], [3, 4]], [0, 0], [1, 2], [0, 0]),
+        ("id,y,x\n7,2,1\n3,4,3\n", [[1, 2], [3, 4]], [0, 0], [7, 3], [0, 0]),
+        ("x, y, frame\n1, 2, 5\n", [[1, 2]], [5], [1], [0]),
+        ("\ufeffX,Y,Frame,ID\r\n1,2,0,9007199254740993\r\n", [[1, 2]], [0], [9007199254740993], [0]),
+        ("x,y\n\n1,2\n", [[1, 2]], [0], [1], [0]),
+        ("group,x,y\n4294967295,1,2\n0,3,4\n", [[1, 2], [3, 4]], [0, 0], [1, 2], [4294967295, 0]),
     ],
 )
-def test_csv_columns_in_any_order(tmp_path: Path, text: str, xy, frames, ids) -> None:
+def test_csv_columns_in_any_order(tmp_path: Path, text: str, xy, frames, ids, groups) -> None:
     file = tmp_path / "points.csv"
     file.write_bytes(text.encode())
     points = parse_points(str(file))
     assert points.xy.tolist() == xy
     assert points.frames.tolist() == frames
     assert points.ids.tolist() == ids
+    assert points.groups.tolist() == groups
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,7 @@ def test_wrong_text_is_quoted(text: str, words: str) -> None:
         ("x,y,frame\n1,2,\n", InvalidPointsError, '"" in line 2'),
         ("x,y,id\n1,2,99999999999999999999\n", InvalidPointsError, "99999999999999999999"),
         ("x,y,id\n1,2,0\n", InvalidPointsError, "id 0"),
+        ("x,y,group\n1,2,4294967296\n", InvalidPointsError, r"2\^32 - 1"),
         ("x,y,id\n1,2,4\n3,4,5\n5,6,4\n", DuplicateIdError, "id 4"),
         ("x,y\n1,\x00\n", InvalidPointsError, "line 2|cannot be read"),
     ],
@@ -134,8 +137,10 @@ def test_points_within_0_and_1_look_normalised(text: str, normalised: bool) -> N
 
 
 def test_points_that_start_in_one_of_several_frames() -> None:
-    queries = RequestedPoints(np.zeros((4, 2), np.float32), np.array([0, 2, 3, 5]), np.array([1, 2, 3, 4], np.uint64))
+    frames, ids = np.array([0, 2, 3, 5]), np.array([1, 2, 3, 4], np.uint64)
+    queries = RequestedPoints(np.zeros((4, 2), np.float32), frames, ids, np.array([7, 8, 9, 0], np.uint32))
     starting = queries.starting_in(range(1, 4))
     assert starting is not None
     assert starting.ids.tolist() == [2, 3]
+    assert starting.groups.tolist() == [8, 9]
     assert queries.starting_in(range(4, 5)) is None

@@ -43,15 +43,15 @@ def test_comments_of_interfaces_hold_no_brackets() -> None:
 class _Extended(Tracks):
     """Tracks with one more field, written as it would be in `Tracks`."""
 
-    group: NDArray[np.uint32] = dataclasses.field(
-        default=None, metadata=column(np.uint32, {"group": "Number of the rigid group"}, in_cloud=True, absent=0)
+    layer: NDArray[np.uint32] = dataclasses.field(
+        default=None, metadata=column(np.uint32, {"layer": "Number of the layer"}, in_cloud=True, absent=0)
     )
 
 
 @pytest.fixture
 def extended(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The modules that read the table, as they are with one more line in it."""
-    more = (*COLUMNS, states.Column("group", **dataclasses.fields(_Extended)[-1].metadata))
+    more = (*COLUMNS, states.Column("layer", **dataclasses.fields(_Extended)[-1].metadata))
     monkeypatch.setattr(states, "COLUMNS", more)
     monkeypatch.setattr(states, "Tracks", _Extended)
     names = ["taptr_ros.tracking.slot_table", "taptr_ros.messages.tracks"]
@@ -65,7 +65,7 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
-    assert slot_table.RECORD["group"] == np.uint32
+    assert slot_table.RECORD["layer"] == np.uint32
     tracks = _Extended(
         ids=np.array([7, 2**40], np.uint64),
         xy=np.array([[1.5, 2.5], [3.5, 4.5]], np.float32),
@@ -80,11 +80,12 @@ def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
         height=48,
         scene_cut=False,
         stream=3,
-        group=np.array([8, 9], np.uint32),
+        group=np.array([0, 2**32 - 1], np.uint32),
+        layer=np.array([8, 9], np.uint32),
     )
     header = SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=5))
     message = track_messages.tracked_points(tracks, header, SimpleNamespace, SimpleNamespace)
-    assert [point.group for point in message.points] == [8, 9]
+    assert [point.layer for point in message.points] == [8, 9]
     assert (message.points[1].id, message.points[1].y, message.stream) == (2**40, 4.5, 3)
     back = track_messages.tracks_of(message)
     for field in dataclasses.fields(_Extended):
@@ -92,9 +93,9 @@ def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
     if len(extended) == 3:
         ros = extended[2]
         names = list(ros.CLOUD_POINT.names)
-        fields = ["visibility", "confidence", "id", "id_high", "group", "state"]
+        fields = ["visibility", "confidence", "id", "id_high", "group", "layer", "state"]
         assert names == ["x", "y", "z", *fields, "padding"]
         from std_msgs.msg import Header
 
         cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, ros.CLOUD_POINT)
-        assert (cloud["group"].tolist(), cloud["id_high"].tolist()) == ([8, 9], [0, 256])
+        assert (cloud["layer"].tolist(), cloud["id_high"].tolist()) == ([8, 9], [0, 256])

@@ -114,6 +114,17 @@ def test_points_can_be_removed_before_they_start(tracker):
     assert tracker.step(view(0), stamp(0)).ids.tolist() == [1, 3]
 
 
+def test_points_of_a_group_are_reported_with_it_and_removed_together(tracker):
+    tracker.add(POINTS, ids=[1, 2, 3], groups=[7, 0, 2**32 - 1])
+    tracks = tracker.step(view(0), stamp(0))
+    assert (tracks.group.tolist(), tracks.group.dtype) == ([7, 0, 2**32 - 1], np.uint32)
+    tracker.add(POINTS[:2], ids=[4, 5], groups=[7, 0])  # in the next image
+    assert tracker.groups == [7, 2**32 - 1]
+    tracker.remove([3], groups=[7])
+    assert (tracker.ids.tolist(), tracker.groups) == ([2, 5], [])
+    assert tracker.step(view(1), stamp(1)).group.tolist() == [0, 0]
+
+
 def test_clear_keeps_the_stream_and_reset_begins_a_new_one(tracker):
     tracker.add(POINTS)
     tracker.step(view(0), stamp(0))

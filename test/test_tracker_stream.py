@@ -175,7 +175,7 @@ def test_every_id_is_a_track_waits_or_is_unknown(stream: TrackStream) -> None:
     stream.add(POINTS[:1], [78], stamp(5), replace=False)
     answer = stream.newest([1, 77, 78, 79, 79])
     assert (answer.tracks.ids.tolist(), answer.waiting_ids, answer.unknown_ids) == ([1, 77], [78], [79])
-    assert stream.remove([77, 78, 79]) == [79]
+    assert stream.remove([77, 78, 79]) == ([79], [])
     assert stream.newest([]).tracks.ids.tolist() == [1, 2]
     assert stream.newest([]).waiting_ids == []
 

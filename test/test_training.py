@@ -32,7 +32,7 @@ from taptr_ros.training.batches import (  # noqa: E402
     StoredClips,
     draw_shot,
 )
-from taptr_ros.training.clip_files import Generators, load_clip, pool_files, save_clip  # noqa: E402
+from taptr_ros.training.clip_files import Generators, load_frames, load_tracks, pool_files, save_clip  # noqa: E402
 from taptr_ros.training.config import (  # noqa: E402
     DataConfig,
     EvaluationConfig,
@@ -405,7 +405,8 @@ def test_a_run_stops_in_time_and_goes_on(tmp_path: Path) -> None:
 
 def test_generators_fill_a_pool_and_replace_the_oldest_clips(tmp_path: Path) -> None:
     save_clip(tmp_path / "000000000000.clip.npz", dot_clip())
-    np.testing.assert_array_equal(load_clip(pool_files(tmp_path)[0]).xy, dot_clip().xy)
+    tracks, _ = load_tracks(pool_files(tmp_path)[0])
+    np.testing.assert_array_equal(tracks.xy, dot_clip().xy)
     generators = Generators(tmp_path, [SCENES], processes=1, clips=4, uses=2.0)
     try:
         wait_until(lambda: len(pool_files(tmp_path)) == 4)
@@ -415,7 +416,7 @@ def test_generators_fill_a_pool_and_replace_the_oldest_clips(tmp_path: Path) -> 
         generators.check()
     finally:
         generators.stop()
-    np.testing.assert_array_equal(load_clip(tmp_path / "000000000003.clip.npz").frames, generate(SCENES, 3).frames)
+    np.testing.assert_array_equal(load_frames(tmp_path / "000000000003.clip.npz"), generate(SCENES, 3).frames)
 
 
 def wait_until(condition: Any, seconds: float = 60.0) -> None:

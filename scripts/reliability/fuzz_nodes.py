@@ -163,6 +163,8 @@ class FuzzedNode:
                 point.x, point.y = odd_float(rng, 80.0), odd_float(rng, 60.0)
             if rng.random() < 0.5:
                 point.id = odd_integer(rng, 0, 2**64 - 1)
+            if rng.random() < 0.5:
+                point.group = odd_integer(rng, 0, 2**32 - 1) if rng.random() < 0.5 else int(rng.integers(5))
         _mutate_header(query.header, rng)
         if by_topic:
             self._topics["query_points"](serialize_message(query))
@@ -177,12 +179,13 @@ class FuzzedNode:
         return True
 
     def _give_removal(self, rng: Generator) -> bool:
-        self._topics["remove_points"](serialize_message(RemovePoints(ids=odd_ids(rng))))
+        self._topics["remove_points"](serialize_message(RemovePoints(ids=odd_ids(rng), groups=odd_groups(rng))))
         return True
 
     def _give_removal_request(self, rng: Generator) -> bool:
-        request = srv.RemovePoints.Request(ids=odd_ids(rng))
-        return not self._call("remove_points", request, srv.RemovePoints.Response()).unknown_ids
+        request = srv.RemovePoints.Request(ids=odd_ids(rng), groups=odd_groups(rng))
+        answer = self._call("remove_points", request, srv.RemovePoints.Response())
+        return not (answer.unknown_ids or answer.unknown_groups)
 
     def _give_question(self, rng: Generator) -> bool:
         request = srv.GetTracks.Request(ids=odd_ids(rng))
@@ -274,6 +277,11 @@ def odd_ids(rng: Generator) -> list[int]:
     """Return ids of tracks, some of which may be, and others at the edges of what an id can be."""
     count = int(rng.integers(5)) if rng.random() < 0.99 else int(rng.integers(2000))
     return [odd_integer(rng, 0, 2**64 - 1) if rng.random() < 0.5 else int(rng.integers(20)) for _ in range(count)]
+
+
+def odd_groups(rng: Generator) -> list[int]:
+    """Return groups as `odd_ids` returns ids."""
+    return [id_ % 2**32 for id_ in odd_ids(rng)]
 
 
 def _odd_value(rng: Generator) -> Any:

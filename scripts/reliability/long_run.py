@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,39 +88,3 @@ def judgement(rows: list[dict[str, float]]) -> dict[str, Any]:
         rise["memory"] <= MEMORY_TOLERANCE and rise["files"] <= 0 and rise["threads"] <= 0 and factor <= TIME_TOLERANCE
     )
     return {"rise": rise, "time_factor": factor, "defects": 0 if flat else 1}
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw the rows of a result as SVG: memory, open files, threads and time per frame over the frames."""
-    rows = result["rows"]
-    names = {
-        "memory": "memory [MiB]",
-        "files": "open files",
-        "threads": "threads",
-        "milliseconds": "CPU time [ms/frame]",
-    }
-    width, height, left = 760, 110, 130
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height * len(names) + 40}">',
-        "<style>text { font: 12px sans-serif }</style>",
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    last = rows[-1]["frame"]
-    for index, (name, title) in enumerate(names.items()):
-        base, values = height * (index + 1), [row[name] for row in rows]
-        top = 1.25 * max(values) or 1.0
-        line = " ".join(
-            f"{left + (width - left - 20) * row['frame'] / last:.1f},{base - (height - 25) * row[name] / top:.1f}"
-            for row in rows
-        )
-        parts += [
-            f'<line x1="{left}" y1="{base}" x2="{width - 20}" y2="{base}" stroke="#999"/>',
-            f'<text x="8" y="{base - 40}">{title}</text>',
-            f'<text x="{left - 8}" y="{base}" text-anchor="end">0</text>',
-            f'<text x="{left - 8}" y="{base - height + 30}" text-anchor="end">{top:.3g}</text>',
-            f'<polyline points="{line}" fill="none" stroke="#1f77b4" stroke-width="1.5"/>',
-        ]
-    parts.append(
-        f'<text x="{left}" y="{height * len(names) + 24}">frames 0 to {last:,.0f} ({result["model"]})</text></svg>'
-    )
-    path.write_text("\n".join(parts) + "\n")

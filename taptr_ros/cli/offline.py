@@ -32,7 +32,7 @@ def add_points_arguments(parser: argparse.ArgumentParser, *, required: bool) -> 
         "--points",
         metavar="POINTS",
         help='"x,y;x,y" in pixels, or a CSV file with the columns x,y and optionally frame (where the point starts, '
-        "from 0) and id",
+        "from 0), id and group (of points that belong to one body)",
     )
     points.add_argument("--grid", type=grid_side, metavar="N", help="N x N points spread over the first frame")
 
@@ -84,7 +84,7 @@ def track_frames(
             starting = queries.starting_in(range(following, frame.number + 1))
             following = frame.number + 1
             if starting is not None:
-                tracker.add(starting.xy, starting.ids)
+                tracker.add(starting.xy, starting.ids, groups=starting.groups)
             try:
                 step = stream.step(frame.image, frame.stamp)
             except InvalidImageError as error:

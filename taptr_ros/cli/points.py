@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 from taptr_ros.sources.grid import grid_points
 
-CSV_COLUMNS = ("x", "y", "frame", "id")
+CSV_COLUMNS = ("x", "y", "frame", "id", "group")
 """Columns that a CSV of points may have; x and y are required."""
 
 
@@ -31,6 +31,8 @@ class RequestedPoints:
     """[N] index, from 0, of the frame in which the point was chosen."""
     ids: NDArray[np.uint64]
     """[N] distinct ids, from 1 on."""
+    groups: NDArray[np.uint32]
+    """[N] groups of points that belong to one body each; 0 is none."""
 
     def __post_init__(self) -> None:
         if not len(self.ids):
@@ -55,7 +57,7 @@ class RequestedPoints:
         starting = (self.frames >= frames.start) & (self.frames < frames.stop)
         if not starting.any():
             return None
-        return RequestedPoints(self.xy[starting], self.frames[starting], self.ids[starting])
+        return RequestedPoints(self.xy[starting], self.frames[starting], self.ids[starting], self.groups[starting])
 
     def check_inside(self, width: int, height: int) -> None:
         """Raise `InvalidPointsError` if a point lies outside an image of width x height pixels."""
@@ -70,8 +72,8 @@ class RequestedPoints:
 def parse_points(text: str) -> RequestedPoints:
     """Read points from "x,y;x,y", all starting in frame 0, or from the CSV file that `text` names.
 
-    The CSV has a header with the columns x and y and optionally frame and id, in any order. Without ids the points
-    are numbered from 1.
+    The CSV has a header with the columns x and y and optionally frame, id and group, in any order. Without ids the
+    points are numbered from 1; without groups they are in none.
 
     Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `RequestedPoints`.
     """
@@ -92,7 +94,10 @@ def grid_queries(side: int, width: int, height: int) -> RequestedPoints:
 
 
 def _starting_in_first_frame(xy: NDArray[np.float32]) -> RequestedPoints:
-    return RequestedPoints(xy, np.zeros(len(xy), np.int64), np.arange(1, len(xy) + 1, dtype=np.uint64))
+    count = len(xy)
+    return RequestedPoints(
+        xy, np.zeros(count, np.int64), np.arange(1, count + 1, dtype=np.uint64), np.zeros(count, np.uint32)
+    )
 
 
 def _is_file(text: str) -> bool:
@@ -118,8 +123,12 @@ def _read_csv(path: Path) -> RequestedPoints:
     xy = [(_number(row["x"], where), _number(row["y"], where)) for where, row in rows]
     frames = [_whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
     ids = [_whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
+    groups = [_whole_number(row["group"], where, bits=32) if "group" in columns else 0 for where, row in rows]
     return RequestedPoints(
-        np.array(xy, np.float32).reshape(-1, 2), np.array(frames, np.int64), np.array(ids, np.uint64)
+        np.array(xy, np.float32).reshape(-1, 2),
+        np.array(frames, np.int64),
+        np.array(ids, np.uint64),
+        np.array(groups, np.uint32),
     )
 
 
@@ -134,7 +143,7 @@ def _check_columns(path: Path, columns: Iterable[str]) -> None:
     if unknown or len(set(columns)) < len(columns) or not {"x", "y"} <= set(columns):
         raise InvalidPointsError(
             f"{path} has the columns {', '.join(columns) or '(none)'}; its first line must name x and y, and may name "
-            "frame and id."
+            "frame, id and group."
         )
 
 
@@ -145,10 +154,12 @@ def _number(text: str | None, where: str) -> float:
         raise InvalidPointsError(f'"{text or ""}" in {where} is not a number; write coordinates as 12.5.') from None
 
 
-def _whole_number(text: str | None, where: str) -> int:
+def _whole_number(text: str | None, where: str, bits: int = 63) -> int:
     value = (text or "").strip()
-    if not (value.isascii() and value.isdigit() and int(value) < 2**63):
-        raise InvalidPointsError(f'"{value}" in {where} is not a whole number from 0 on; correct its frame or id.')
+    if not (value.isascii() and value.isdigit() and int(value) < 2**bits):
+        raise InvalidPointsError(
+            f'"{value}" in {where} is not a whole number from 0 to 2^{bits} - 1; correct its frame, id or group.'
+        )
     return int(value)
 
 

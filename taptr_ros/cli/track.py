@@ -40,6 +40,7 @@ The npz file, T frames and N points:
   visible     bool    [T,N]    whether it is seen, decided from visibility times confidence
   state       uint8   [T,N]    0 visible, 1 occluded, 2 out of view, 3 lost
   ids         uint64  [N]      numbered from 1, or as the CSV says
+  groups      uint32  [N]      points of one body have the same group; 0 is none
   stamps      int64   [T]      nanoseconds
 Before its first frame a point has xy NaN, visibility and confidence 0, visible False and state 3.
 """

@@ -22,6 +22,8 @@ class TracksFile:
     pixels of the source (else NaN), visibility (0), visible (False), state (`TrackState.LOST`), by these names."""
     ids: NDArray[np.uint64]
     """[N] in the order in which the points were given."""
+    groups: NDArray[np.uint32]
+    """[N] groups of points that belong to one body each; 0 is none."""
     stamps: NDArray[np.int64]
     """[T] nanoseconds."""
 
@@ -34,15 +36,17 @@ class TracksFile:
             numbers = (len(column.message),) if len(column.message) > 1 else ()
             arrays[column.name] = np.full((len(frames), len(ids), *numbers), column.absent, column.dtype)
         column_of = {identifier: place for place, identifier in enumerate(ids.tolist())}
+        groups = np.zeros(len(ids), np.uint32)
         for row, tracks in enumerate(frames):
             places = [column_of[identifier] for identifier in tracks.ids.tolist()]
             for name, array in arrays.items():
                 array[row, places] = getattr(tracks, name)
+            groups[places] = tracks.group
         stamps = np.array([tracks.stamp for tracks in frames], np.int64)
-        return cls(arrays, ids=np.asarray(ids, np.uint64), stamps=stamps)
+        return cls(arrays, ids=np.asarray(ids, np.uint64), groups=groups, stamps=stamps)
 
     def save(self, path: Path) -> None:
         """Write the npz file, under exactly this name; raises `OSError` if that is not possible."""
         with path.open("wb") as file:
-            arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "stamps": self.stamps}
+            arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "groups": self.groups, "stamps": self.stamps}
             np.savez_compressed(file, **arrays)

@@ -39,11 +39,17 @@ class SharedTracker:
             return step
 
     def add(
-        self, xy: NDArray[np.float64], ids: Sequence[int], stamp: int, *, replace: bool
+        self,
+        xy: NDArray[np.float64],
+        ids: Sequence[int],
+        stamp: int,
+        groups: Sequence[int] | None = None,
+        *,
+        replace: bool,
     ) -> tuple[list[int], list[str]]:
         """Add points, each for itself; see `TrackStream.add`."""
         with self._lock:
-            return self._stream.add(xy, ids, stamp, replace=replace)
+            return self._stream.add(xy, ids, stamp, groups, replace=replace)
 
     def click(self, x: float, y: float, stamp: int = 0, frame_id: str = "") -> None:
         """Add one point chosen by a person; see `TrackStream.click`.
@@ -55,10 +61,10 @@ class SharedTracker:
                 raise InvalidPointsError(_other_frame(frame_id, self._header))
             self._stream.click(x, y, stamp)
 
-    def remove(self, ids: Collection[int]) -> list[int]:
-        """End tracks by id; return those ids that no live track has, each once."""
+    def remove(self, ids: Collection[int], groups: Collection[int] = ()) -> tuple[list[int], list[int]]:
+        """End tracks by id and by group; return those that no live track has; see `TrackStream.remove`."""
         with self._lock:
-            return self._stream.remove(ids)
+            return self._stream.remove(ids, groups)
 
     def newest(self, ids: Collection[int]) -> tuple[Answer, Header]:
         """Return the tracks `ids`, empty for all, in the newest image, and that image's header."""

@@ -301,12 +301,14 @@ class TrackerNode(ParameterNode, LifecycleNode):
             )
 
     def _on_remove_points(self, message: RemovePoints) -> None:
-        if unknown := self._live_tracker.remove(message.ids.tolist()):
-            self.get_logger().error(
-                f"remove_points: no point has the id {unknown[0]} ({len(unknown)} of {len(message.ids)} ids are "
-                "unknown); use ids of live tracks.",
-                throttle_duration_sec=LOG_PERIOD,
-            )
+        unknown = self._live_tracker.remove(message.ids.tolist(), message.groups.tolist())
+        for word, missing, given in zip(("id", "group"), unknown, (message.ids, message.groups), strict=True):
+            if missing:
+                self.get_logger().error(
+                    f"remove_points: no point has the {word} {missing[0]} ({len(missing)} of {len(given)} {word}s are "
+                    f"unknown); use {word}s of live tracks.",
+                    throttle_duration_sec=LOG_PERIOD,
+                )
 
     def _on_clicked_point(self, message: PointStamped) -> None:
         header = message.header
@@ -320,7 +322,9 @@ class TrackerNode(ParameterNode, LifecycleNode):
         return response
 
     def _on_remove(self, request: Any, response: Any) -> Any:
-        response.unknown_ids = self._live_tracker.remove(request.ids.tolist())
+        response.unknown_ids, response.unknown_groups = self._live_tracker.remove(
+            request.ids.tolist(), request.groups.tolist()
+        )
         return response
 
     def _on_get_tracks(self, request: Any, response: Any) -> Any:
@@ -353,7 +357,8 @@ class TrackerNode(ParameterNode, LifecycleNode):
         xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
         replace = message.mode == QueryPoints.REPLACE
         stamp = nanoseconds(message.header.stamp)
-        return self._live_tracker.add(xy, [point.id for point in points], stamp, replace=replace)
+        groups = [point.group for point in points]
+        return self._live_tracker.add(xy, [point.id for point in points], stamp, groups, replace=replace)
 
     # The worker's thread.
 

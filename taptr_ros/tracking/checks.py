@@ -35,11 +35,12 @@ def as_stamp(stamp: Any) -> int:
 
 def as_ids(ids: ArrayLike) -> NDArray[np.uint64]:
     """Return one id or a sequence of ids as uint64 [N]; raises `InvalidPointsError` if they are not whole numbers."""
-    # As objects: numpy would turn a list of small and very large whole numbers into rounded floats.
-    array = np.atleast_1d(np.asarray(ids, object))
-    if array.ndim != 1 or not all(isinstance(id_, (int, np.integer)) and 0 <= id_ < 2**64 for id_ in array):
-        raise InvalidPointsError(f"The ids {ids!r} are not whole numbers from 0 to 2^64 - 1 in one row; pass such ids.")
-    return array.astype(np.uint64)
+    return _whole_numbers(ids, "ids", 64).astype(np.uint64)
+
+
+def as_groups(groups: ArrayLike) -> NDArray[np.uint32]:
+    """Return groups as uint32 [N], as `as_ids` does; raises `InvalidPointsError` likewise."""
+    return _whole_numbers(groups, "groups", 32).astype(np.uint32)
 
 
 def repeated(ids: Iterable[int]) -> int | None:
@@ -50,6 +51,16 @@ def repeated(ids: Iterable[int]) -> int | None:
             return id_
         seen.add(id_)
     return None
+
+
+def _whole_numbers(values: ArrayLike, name: str, bits: int) -> NDArray[np.object_]:
+    # As objects: numpy would turn a list of small and very large whole numbers into rounded floats.
+    array = np.atleast_1d(np.asarray(values, object))
+    if array.ndim != 1 or not all(isinstance(value, (int, np.integer)) and 0 <= value < 2**bits for value in array):
+        raise InvalidPointsError(
+            f"The {name} {values!r} are not whole numbers from 0 to 2^{bits} - 1 in one row; pass such {name}."
+        )
+    return array
 
 
 def as_points(xy: ArrayLike) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from numpy.typing import ArrayLike
 
 from taptr_ros.errors import InvalidPointsError
-from taptr_ros.tracking.checks import as_ids
+from taptr_ros.tracking.checks import as_groups, as_ids
 
 OWN_IDS_END = 2**63
 """Ids below this that a caller chose are never assigned automatically later on."""
@@ -26,6 +26,8 @@ class WaitingPoint:
     """Position in pixels of the incoming image."""
     stamp: int | None
     """Stamp in nanoseconds of the image in which the point was chosen; None is the next image, whichever it is."""
+    group: int
+    """Group that the track will have; 0 is none."""
 
 
 class IdAllocator:
@@ -56,4 +58,15 @@ def chosen_ids(ids: ArrayLike | None, count: int) -> list[int]:
     chosen = [0] * count if ids is None else as_ids(ids).tolist()
     if len(chosen) != count:
         raise InvalidPointsError(f"{count} points came with {len(chosen)} ids; pass one id per point, or none.")
+    return chosen
+
+
+def chosen_groups(groups: ArrayLike | None, count: int) -> list[int]:
+    """Return one group for each of `count` points, 0 for those that are in none.
+
+    Raises `InvalidPointsError` if `groups` are not `count` whole numbers of 32 bits.
+    """
+    chosen = [0] * count if groups is None else as_groups(groups).tolist()
+    if len(chosen) != count:
+        raise InvalidPointsError(f"{count} points came with {len(chosen)} groups; pass one group per point, or none.")
     return chosen

@@ -88,6 +88,10 @@ class Tracks:
         )
     )
     """[n] ids."""
+    group: NDArray[np.uint32] = dataclasses.field(
+        metadata=column(np.uint32, {"group": "Points of one body have the same group; 0 = none"}, in_cloud=True)
+    )
+    """[n] groups of points that belong to one body each; 0 is none."""
     xy: NDArray[np.float32] = dataclasses.field(
         metadata=column(
             np.float32, {"x": "Column in pixels", "y": "Row in pixels"}, in_table=False, in_cloud=True, absent=np.nan

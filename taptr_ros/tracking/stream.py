@@ -94,7 +94,13 @@ class TrackStream:
         return Step(tracks, notices=tuple(notices), new_stream=restart is not None or newest is None)
 
     def add(
-        self, xy: NDArray[np.float64], ids: Sequence[int], stamp: int, *, replace: bool
+        self,
+        xy: NDArray[np.float64],
+        ids: Sequence[int],
+        stamp: int,
+        groups: Sequence[int] | None = None,
+        *,
+        replace: bool,
     ) -> tuple[list[int], list[str]]:
         """Add points [N,2] in pixels, chosen in the image with `stamp`; 0 is the newest image.
 
@@ -103,7 +109,7 @@ class TrackStream:
         """
         if refusal := too_many(len(xy)):
             return [0] * len(xy), [refusal] * len(xy)
-        return self._tracker.add_each(xy, ids, stamp or self._last_stamp, replace=replace)
+        return self._tracker.add_each(xy, ids, stamp or self._last_stamp, groups, replace=replace)
 
     def click(self, x: float, y: float, stamp: int) -> None:
         """Add one point chosen by a person. Raises what `PointTracker.add` raises.
@@ -114,12 +120,17 @@ class TrackStream:
         seen = last is not None and 0 < stamp <= last
         self._tracker.add([[x, y]], stamp=stamp if seen else last)
 
-    def remove(self, ids: Collection[int]) -> list[int]:
-        """End tracks by id; return those ids that no live track has, each once."""
-        wanted = list(dict.fromkeys(ids))
-        live = set(self._tracker.ids.tolist())
-        self._tracker.remove([id_ for id_ in wanted if id_ in live])
-        return [id_ for id_ in wanted if id_ not in live]
+    def remove(self, ids: Collection[int], groups: Collection[int] = ()) -> tuple[list[int], list[int]]:
+        """End tracks by id and by group; return those ids and those groups that no live track has, each once."""
+        wanted, wanted_groups = list(dict.fromkeys(ids)), list(dict.fromkeys(groups))
+        live, live_groups = set(self._tracker.ids.tolist()), set(self._tracker.groups)
+        self._tracker.remove(
+            [id_ for id_ in wanted if id_ in live], [group for group in wanted_groups if group in live_groups]
+        )
+        return (
+            [id_ for id_ in wanted if id_ not in live],
+            [group for group in wanted_groups if group not in live_groups],
+        )
 
     def newest(self, ids: Collection[int]) -> Answer:
         """Return the tracks `ids`, empty for all, in the newest image."""

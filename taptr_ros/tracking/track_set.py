@@ -36,6 +36,8 @@ class NewTracks:
     """[N] order in which the tracks were added."""
     xy: NDArray[np.float32]
     """[N,2] query points in unit coordinates."""
+    group: NDArray[np.uint32]
+    """[N] groups, 0 for none."""
 
 
 class TrackSet:
@@ -122,6 +124,7 @@ class TrackSet:
         """Append the new tracks and the support points that are missing: round new and moved tracks, and the grid."""
         tracks = blank_records(len(new.ids))
         tracks["id"], tracks["sequence"], tracks["xy"] = new.ids, new.sequence, new.xy
+        tracks["group"] = new.group
         returned = self._table.live[np.isin(self._table.live["id"], moved)]
         parts = [
             tracks,

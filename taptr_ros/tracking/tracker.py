@@ -22,10 +22,19 @@ from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.runtime.memory import check_memory
 from taptr_ros.settings import settings_of
-from taptr_ros.tracking.checks import as_ids, as_points, as_stamp, image_size, outside, outside_error, repeated
+from taptr_ros.tracking.checks import (
+    as_groups,
+    as_ids,
+    as_points,
+    as_stamp,
+    image_size,
+    outside,
+    outside_error,
+    repeated,
+)
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame, FrameHistory
-from taptr_ros.tracking.queries import IdAllocator, WaitingPoint, chosen_ids
+from taptr_ros.tracking.queries import IdAllocator, WaitingPoint, chosen_groups, chosen_ids
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
 from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
 from taptr_ros.tracking.support import support_layout
@@ -77,6 +86,12 @@ class PointTracker:
         return np.concatenate([tracks["id"], ids])[order]
 
     @property
+    def groups(self) -> list[int]:
+        """All groups that have points, those that wait for a frame included, in ascending order; never 0."""
+        groups = {*self._live.tracks["group"].tolist(), *(query.group for query in self._waiting)}
+        return sorted(groups - {0})
+
+    @property
     def waiting_ids(self) -> list[int]:
         """Ids of the points that wait for the image in which they start."""
         return [query.id for query in self._waiting]
@@ -91,10 +106,17 @@ class PointTracker:
         """All tracks in the newest frame as they are now, points added since included; None before the first frame."""
         return self._report(self.newest, ()) if self.newest else None
 
-    def add(self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None) -> NDArray[np.uint64]:
+    def add(
+        self,
+        xy: ArrayLike,
+        ids: ArrayLike | None = None,
+        stamp: int | None = None,
+        groups: ArrayLike | None = None,
+    ) -> NDArray[np.uint64]:
         """Add query points `xy` [N,2] in pixels and return their ids, uint64 [N].
 
-        `ids` [N] chooses the ids; 0, or no `ids`, takes new ones, which are never given out twice.
+        `ids` [N] chooses the ids; 0, or no `ids`, takes new ones, which are never given out twice. `groups` [N] says
+        which points belong to one body; 0, or no `groups`, is none.
 
         `stamp` is that of the image in which the points were chosen. Without it they start in the next image. If that
         image has passed, the points start in it all the same and are tracked through the images since, here and now;
@@ -106,25 +128,31 @@ class PointTracker:
         the first image its size and clock are not known: what does not fit them is then refused by the first `step`.
         """
         points = as_points(xy)
-        chosen = chosen_ids(ids, len(points))
+        chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
         start = None if stamp is None else self._past_frame(as_stamp(stamp))
         kept = set(self.ids.tolist())
         for error in self._errors(points, chosen, kept):
             if error is not None:
                 raise error
-        return np.array(self._start(points, chosen, kept, stamp, start), np.uint64)
+        return np.array(self._start(points, chosen, group, kept, stamp, start), np.uint64)
 
     def add_each(
-        self, xy: ArrayLike, ids: ArrayLike | None = None, stamp: int | None = None, *, replace: bool = False
+        self,
+        xy: ArrayLike,
+        ids: ArrayLike | None = None,
+        stamp: int | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        replace: bool = False,
     ) -> tuple[list[int], list[str]]:
         """Add those of the points that can be added, as `add` does; a bad one does not keep the others out.
 
         Return for each point its id, 0 if it was refused, and why it was refused, empty if it was not. With `replace`,
-        all other points are removed first, unless every new one is refused. Raises `InvalidPointsError` for points or
-        ids that are not numbers in the right shape.
+        all other points are removed first, unless every new one is refused. Raises `InvalidPointsError` for points,
+        ids or groups that are not numbers in the right shape.
         """
         points = as_points(xy)
-        chosen = chosen_ids(ids, len(points))
+        chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
         try:
             start = None if stamp is None else self._past_frame(as_stamp(stamp))
         except InvalidStampError as error:
@@ -134,23 +162,33 @@ class PointTracker:
         good = [index for index, error in enumerate(errors) if error is None]
         if replace and (good or not errors):
             self.clear()
-        accepted = self._start(points[good], [chosen[index] for index in good], kept, stamp, start)
+        accepted = self._start(
+            points[good], [chosen[index] for index in good], [group[index] for index in good], kept, stamp, start
+        )
         result = [0] * len(points)
         for index, id_ in zip(good, accepted, strict=True):
             result[index] = id_
         return result, ["" if error is None else str(error) for error in errors]
 
-    def remove(self, ids: ArrayLike) -> None:
-        """Remove points by id; all or none. Raises `UnknownIdError`, and `DuplicateIdError` for an id given twice."""
+    def remove(self, ids: ArrayLike = (), groups: ArrayLike = ()) -> None:
+        """Remove points by id and by group; all or none.
+
+        Raises `UnknownIdError` for an id or group that no point has, and `DuplicateIdError` for one given twice.
+        """
         unwanted = as_ids(ids)
-        given = unwanted.tolist()
+        given, given_groups = unwanted.tolist(), as_groups(groups).tolist()
         if (twice := repeated(given)) is not None:
             raise _given_twice(twice)
+        if (twice := repeated(given_groups)) is not None:
+            raise DuplicateIdError(f"Group {twice} is given twice in one call; use every group once.")
         if unknown := sorted(set(given) - set(self.ids.tolist())):
             raise UnknownIdError(f"No point has the id {unknown[0]}; remove only ids that `add` returned.")
-        self._live.remove(unwanted)
-        gone = set(given)
-        self._waiting = [query for query in self._waiting if query.id not in gone]
+        if unknown := sorted(set(given_groups) - set(self.groups)):
+            raise UnknownIdError(f"No point has the group {unknown[0]}; remove only groups of points that exist.")
+        tracks = self._live.tracks
+        self._live.remove(np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)]))
+        gone, gone_groups = set(given), set(given_groups)
+        self._waiting = [query for query in self._waiting if query.id not in gone and query.group not in gone_groups]
 
     def clear(self) -> None:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
@@ -267,6 +305,7 @@ class PointTracker:
         self,
         points: NDArray[np.float64],
         chosen: list[int],
+        groups: list[int],
         kept: Collection[int],
         stamp: int | None,
         start: EncodedFrame | None,
@@ -274,8 +313,8 @@ class PointTracker:
         """Add good points in the frame `start`, or as ones that wait if it is None; return their ids."""
         ids = self._ids.assign(chosen, kept)
         queries = [
-            WaitingPoint(id_, self._added + index, (x, y), stamp)
-            for index, (id_, (x, y)) in enumerate(zip(ids, points.tolist(), strict=True))
+            WaitingPoint(id_, self._added + index, (x, y), stamp, group)
+            for index, (id_, (x, y), group) in enumerate(zip(ids, points.tolist(), groups, strict=True))
         ]
         self._added += len(queries)
         if start is None:
@@ -389,6 +428,7 @@ def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
         ids=np.array([query.id for query in queries], np.uint64),
         sequence=np.array([query.sequence for query in queries], np.int64),
         xy=frame.coordinates.from_pixels(pixels),
+        group=np.array([query.group for query in queries], np.uint32),
     )
 
 

@@ -40,12 +40,6 @@ def save_clip(path: Path, clip: Clip) -> None:
     unfinished.replace(path)
 
 
-def load_clip(path: Path) -> Clip:
-    """Read what `save_clip` wrote."""
-    with np.load(path) as file:
-        return Clip(frames=file["frames"], xy=file["xy"], visible=file["visible"], known=file["known"])
-
-
 def load_frames(path: Path) -> NDArray[np.uint8]:
     """Read the frames [T,H,W,3] of what `save_clip` wrote."""
     with np.load(path) as file:
