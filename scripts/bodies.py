@@ -54,6 +54,9 @@ NEAREST, FARTHEST = 0.4, 1.6
 POINTS_PER_BODY, FEWEST_POINTS, APART = 24, 8, 6
 """Points that are chosen on a body, fewest with which it is followed, and pixels between two of them."""
 
+LANDED = 30
+"""Frames after which what was thrown has mostly come to rest, and the camera moves on."""
+
 HIDDEN = range(40, 70)
 """Frames in which a board covers a body: one second."""
 
@@ -71,8 +74,8 @@ class Room:
     """A simulated room as a depth camera sees it, and what is true in it."""
 
     images: list[NDArray[np.uint8]]
-    depths: list[NDArray[np.uint16]]
-    """Millimetres, with the camera's faults."""
+    depths: list[NDArray[np.float32]]
+    """[H,W] metres along the optical axis, without faults."""
     camera: CameraModel
     xy: Floats
     """[n,2] points to follow, in pixels of the first image."""
@@ -88,30 +91,30 @@ class Room:
     """Whether each group is one body."""
 
 
-def simulated_room(seed: int, *, covered: bool) -> Room | None:
-    """Return the room of a seed, with a board that covers one body for a second if `covered`; None without bodies."""
+def simulated_room(seed: int, skipped: int) -> Room | None:
+    """Return the room of a seed after so many frames; None if no body can be followed."""
+    count = skipped + FRAMES
     config = SceneConfig(
-        kind="simulated", height=SIZE[0], width=SIZE[1], frames=FRAMES, slowest=0.4, fastest=2.0, motion_blur_share=0.0
+        kind="simulated", height=SIZE[0], width=SIZE[1], frames=count, slowest=0.4, fastest=2.0, motion_blur_share=0.0
     )
     rng = np.random.default_rng(seed)
-    world = simulated_world(rng, config, np.arange(FRAMES, dtype=np.float64), 0.0)
+    world = simulated_world(rng, config, np.arange(count, dtype=np.float64), 0.0)
     height, width = SIZE
     focal = 0.5 * height / np.tan(0.5 * np.radians(float(world.model.cam_fovy[0])))
     matrix = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
     camera = CameraModel(matrix, np.empty(0), False, width, height)
-    images = [world.paint(0)]
-    xy, group, rigid = chosen_points(rng, world, images[0], camera)
+    images = [world.paint(skipped)]
+    xy, group, rigid = chosen_points(world, images[0], skipped)
     if not len(xy):
         return None
-    images += [world.paint(frame) for frame in range(1, FRAMES)]
-    clean = true_depths(world)
-    starts = np.zeros(len(xy), np.int64)
+    images += [world.paint(frame) for frame in range(skipped + 1, count)]
+    starts = np.full(len(xy), skipped)
     part, local = world.attach(xy, starts)
     body_of = world.model.geom_bodyid[part]
     points = np.empty((FRAMES, len(xy), 3))
     poses: dict[int, list[Pose]] = {name: [] for name in rigid}
     for frame in range(FRAMES):
-        world.restore_frame(frame)
+        world.restore_frame(skipped + frame)
         axes = world.data.cam_xmat[0].reshape(3, 3) * [1.0, -1.0, -1.0]  # right, down, forward
         eye = world.data.cam_xpos[0]
         points[frame] = (world.place(part, local) - eye) @ axes
@@ -120,32 +123,25 @@ def simulated_room(seed: int, *, covered: bool) -> Room | None:
             turn = world.data.xmat[body].reshape(3, 3)
             poses[name].append(Pose(axes.T @ turn, (world.data.xpos[body] - eye) @ axes))
     _, visible = world.track(xy, starts)
-    board = Board(rng, world, points, group, camera) if covered else None
-    depths = []
-    for frame in range(FRAMES):
-        if board is not None:
-            hidden = board.cover(images[frame], clean[frame], frame)
-            where = np.rint(camera.project(points[frame])).astype(np.int64).clip(0, [width - 1, height - 1])
-            visible.T[frame] &= ~hidden[where[:, 1], where[:, 0]]
-        depths.append(as_measured(rng, clean[frame]))
-    return Room(images, depths, camera, xy, group, poses, points, visible.T.copy(), rigid)
+    depths = true_depths(world, range(skipped, count))
+    return Room(images, depths, camera, xy, group, poses, points, visible.T[skipped:].copy(), rigid)
 
 
 def chosen_points(
-    rng: np.random.Generator, world: SimulatedWorld, image: NDArray[np.uint8], camera: CameraModel
+    world: SimulatedWorld, image: NDArray[np.uint8], frame: int
 ) -> tuple[Floats, NDArray[np.uint32], dict[int, bool]]:
     """Return points on textures of bodies, the group of each, and whether each group is one rigid body.
 
-    Two of the groups are no bodies: one of points of two bodies, and one of a jointed figure.
+    One of the groups is none: it has points of two bodies.
     """
     step = 4
     columns, rows = np.meshgrid(np.arange(0, SIZE[1], step), np.arange(0, SIZE[0], step))
     grid = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
-    parts = world.surfaces(grid, 0)
+    parts = world.surfaces(grid, frame)
     model = world.model
     bodies = np.where(parts > 0, model.geom_bodyid[np.maximum(parts, 0)], 0).reshape(columns.shape)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    world.restore_frame(0)
+    world.restore_frame(frame)
     away = -((world.data.xpos - world.data.cam_xpos[0]) @ world.data.cam_xmat[0].reshape(3, 3)[:, 2])
     free = {int(model.jnt_bodyid[joint]) for joint in range(model.njnt) if model.jnt_type[joint] == 0}
     jointed = {int(parent) for parent in model.body_parentid}
@@ -176,12 +172,12 @@ def chosen_points(
     return np.concatenate(xy), np.concatenate(group).astype(np.uint32), rigid
 
 
-def true_depths(world: SimulatedWorld) -> list[NDArray[np.float32]]:
-    """Return the depth images [H,W] in metres, along the optical axis, without faults."""
+def true_depths(world: SimulatedWorld, frames: Sequence[int]) -> list[NDArray[np.float32]]:
+    """Return depth images [H,W] in metres, along the optical axis, without faults."""
     depths = []
     with load_mujoco().Renderer(world.model, *SIZE) as renderer:
         renderer.enable_depth_rendering()
-        for frame in range(FRAMES):
+        for frame in frames:
             world.restore_frame(frame)
             renderer.update_scene(world.data, camera=0)
             depths.append(renderer.render().astype(np.float32))
@@ -207,52 +203,42 @@ def as_measured(rng: np.random.Generator, depth: NDArray[np.float32]) -> NDArray
     return np.where(holes | (measured > 10.0), 0.0, np.rint(1000.0 * measured)).astype(np.uint16)
 
 
-class Board:
-    """A board close to the camera that slides in, covers a body for a second, and slides out."""
-
-    def __init__(
-        self,
-        rng: np.random.Generator,
-        world: SimulatedWorld,
-        points: Floats,
-        group: NDArray[np.uint32],
-        camera: CameraModel,
-    ) -> None:
-        texture = cv2.resize(
-            rng.integers(0, 256, (40, 40, 3)).astype(np.uint8), (480, 480), interpolation=cv2.INTER_CUBIC
-        )
-        self._texture = texture
-        self._target = group == group[0]
-        self._points, self._camera = points, camera
-
-    def cover(self, image: NDArray[np.uint8], depth: NDArray[np.float32], frame: int) -> NDArray[np.bool_]:
-        """Draw the board into an image and its depth; return [H,W] where it is."""
-        hidden = np.zeros(depth.shape, np.bool_)
+def covered(room: Room, rng: np.random.Generator) -> Room:
+    """Return a room in which a board close to the camera slides in, covers the first body for a second, and leaves."""
+    small = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    texture = cv2.resize(small, (960, 960), interpolation=cv2.INTER_CUBIC)
+    target = room.group == room.group[0]
+    images, depths, visible = [image.copy() for image in room.images], [*room.depths], room.visible.copy()
+    half = 50.0 + max(np.ptp(room.camera.project(points[target]), axis=0).max() for points in room.points) / 2
+    for frame in range(FRAMES):
         late = max(HIDDEN.start - frame, frame - HIDDEN.stop + 1, 0)  # frames until it covers all, or since
-        seen = self._camera.project(self._points[frame, self._target])
-        half = 30 + np.ptp(seen, axis=0).max() / 2 + 20
-        middle = seen.mean(axis=0) + [late * 40.0 * (1 if frame >= HIDDEN.stop else -1), 0.0]
-        low = np.rint(middle - half).astype(int)
-        high = np.rint(middle + half).astype(int)
-        rows = slice(max(low[1], 0), max(high[1], 0))
-        columns = slice(max(low[0], 0), max(high[0], 0))
-        hidden[rows, columns] = True
-        side = np.arange(2 * int(half) + 80)
-        place = np.ix_((side[: hidden[rows].shape[0]]) % 480, (side[: hidden[:, columns].shape[1]]) % 480)
-        image[rows, columns] = self._texture[place]
+        middle = room.camera.project(room.points[frame, target]).mean(axis=0)
+        middle[0] += 40.0 * late * (1 if frame >= HIDDEN.stop else -1)
+        low, high = np.rint(np.maximum([middle - half, middle + half], 0.0)).astype(int)
+        rows, columns = slice(low[1], high[1]), slice(low[0], high[0])
+        depth = depths[frame].copy()
         depth[rows, columns] = 0.3
-        return hidden
+        shown = images[frame][rows, columns].shape
+        images[frame][rows, columns] = texture[: shown[0], : shown[1]]
+        depths[frame] = depth
+        xy = room.camera.project(room.points[frame])
+        visible[frame] &= ~((xy >= low - 0.5) & (xy < high - 0.5)).all(axis=1)
+    return dataclasses.replace(room, images=images, depths=depths, visible=visible)
 
 
-def follow(backend: Backend, room: Room, config: BodiesConfig) -> Iterator[tuple[int, LiftedTracks, list[RigidBody]]]:
+def follow(
+    backend: Backend, room: Room, config: BodiesConfig
+) -> Iterator[tuple[int, DepthImage, LiftedTracks, list[RigidBody]]]:
     """Yield the frames of a room with their points in metres and bodies."""
     tracker = PointTracker(backend, TrackerConfig(capacity=len(room.xy), scene_cut_threshold=0.0))
-    tracker.add(room.xy, group=room.group)
+    tracker.add(room.xy, groups=room.group)
     bodies = RigidBodies(config)
+    rng = np.random.default_rng(0)
     for frame, (image, depth) in enumerate(zip(room.images, room.depths, strict=True)):
+        measured = DepthImage(as_measured(rng, depth), 0.001)
         tracks = tracker.step(image, frame * PERIOD)
-        lifted = lift(tracks, DepthImage(depth, 0.001), room.camera, config)
-        yield frame, lifted, bodies.step(lifted, room.camera.focal)
+        lifted = lift(tracks, measured, room.camera, config)
+        yield frame, measured, lifted, bodies.step(lifted, room.camera.focal)
 
 
 def simulation(backend: Backend, seeds: Sequence[int], config: BodiesConfig) -> dict[str, Any]:
@@ -263,18 +249,18 @@ def simulation(backend: Backend, seeds: Sequence[int], config: BodiesConfig) -> 
         found.setdefault(name, []).extend(values)
 
     for seed in tqdm(seeds, disable=None):
-        for covered in (False, True):
-            room = simulated_room(FIRST_SEED + seed, covered=covered)
-            if room is None:
-                continue
-            measure_room(backend, room, config, "covered" if covered else "open", note)
+        if (thrown := simulated_room(FIRST_SEED + seed, 0)) is not None:
+            measure_room(backend, thrown, config, "thrown", note)
+        if (room := simulated_room(FIRST_SEED + seed, LANDED)) is not None:
+            measure_room(backend, room, config, "open", note)
+            measure_room(backend, covered(room, np.random.default_rng(seed)), config, "covered", note)
     return found
 
 
 def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, note: Any) -> None:
     begun: dict[int, tuple[Pose, Pose]] = {}
     target = int(room.group[0])
-    for frame, lifted, bodies in follow(backend, room, config):
+    for frame, measured, lifted, bodies in follow(backend, room, config):
         rows = lifted.tracks.ids.astype(np.int64) - 1
         true = room.points[frame, rows]
         visible = (lifted.tracks.state == TrackState.VISIBLE) & room.visible[frame, rows]
@@ -284,7 +270,7 @@ def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, 
             note("point error", *errors[with_depth])
             note("visible with depth", *with_depth[visible])
             true_xy = room.camera.project(true[visible])
-            depth = depth_at(DepthImage(room.depths[frame], 0.001), true_xy, config.window_radius, config.depth_noise)
+            depth = depth_at(measured, true_xy, config.window_radius, config.depth_noise)
             alone = np.abs(depth - true[visible, 2])
             note("point error, depth alone", *alone[np.isfinite(alone)])
         for body in bodies:
@@ -310,7 +296,7 @@ def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, 
             in_sight = int(room.visible[frame, rows][mine].sum())
             hidden = kind == "covered" and body.group == target and frame in HIDDEN
             after = kind == "covered" and body.group == target and frame >= HIDDEN.stop + SETTLING
-            name = f"{kind}, after" if after else kind if kind == "open" else ""
+            name = f"{kind}, after" if after else "" if kind == "covered" else kind
             if name and in_sight >= 4:
                 note(f"{name}: trusted", trusted)
                 note(f"{name}: state", int(body.state))
