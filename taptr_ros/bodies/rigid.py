@@ -60,7 +60,7 @@ def quaternion(rotation: Floats) -> Floats:
     vector = rotation_vector(rotation)
     angle = float(np.linalg.norm(vector))
     # sinc(x) is sin(pi x) / (pi x).
-    return np.array([*(0.5 * np.sinc(0.5 * angle / np.pi) * vector), np.cos(0.5 * angle)])
+    return np.array([*(0.5 * np.sinc(0.5 * angle / np.pi) * vector), max(np.cos(0.5 * angle), 0.0)])
 
 
 def fit_motion(before: Floats, after: Floats, weights: Floats | None = None) -> Pose:

@@ -176,7 +176,7 @@ class _Body:
         """Begin the body with the points that are visible with depth, if they are enough."""
         measured = visible & np.isfinite(xyz).all(axis=1)
         points = xyz[measured]
-        if len(points) < FEWEST_POINTS or _on_a_line(points):
+        if len(points) < FEWEST_POINTS or _on_a_line(points, self._measured_width(points)):
             return self._unseen(BodyState.WAITING, 0)
         self._start = self._pose = Pose(np.eye(3), points.mean(axis=0))
         self._shape[measured] = points - self._start.translation
@@ -191,6 +191,10 @@ class _Body:
         return self._report(
             BodyState.TRACKED, self._pose, self._covariance, len(points), np.ones(len(points), np.bool_), seen
         )
+
+    def _measured_width(self, points: Floats) -> float:
+        """Return the width in metres that noise alone gives to points [n,3] on a line, and a margin."""
+        return 2.0 * float(depth_noise(points[:, 2].mean(keepdims=True), self._config.depth_noise)[0])
 
     def _observation(self, rows: NDArray[np.bool_], rays: Floats, xyz: Floats, focal: float) -> Observation:
         depth = xyz[rows, 2]
@@ -292,7 +296,7 @@ class _Body:
         return np.asarray(times @ values / (times @ times))
 
 
-def _on_a_line(points: Floats) -> bool:
-    """Return whether points [n,3] are nearly on a line, or in one place."""
-    extents = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    return bool(extents[1] <= _THINNEST * extents[0] or extents[0] < 1e-4)
+def _on_a_line(points: Floats, noise: float = 1e-4) -> bool:
+    """Return whether points [n,3] are nearly on a line, or in one place; `noise` is a width that says nothing."""
+    extents = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) / np.sqrt(len(points))
+    return bool(extents[1] <= max(_THINNEST * extents[0], noise))

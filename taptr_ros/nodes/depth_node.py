@@ -53,6 +53,8 @@ class DepthNode(ParameterNode):
         declare_parameters(self, DepthConfig, BodiesConfig, read_only=True)
         self._config = read_config(self, DepthConfig, {})
         self._stream = BodyStream(read_config(self, BodiesConfig, {}), self._report, self._notice)
+        self._reported: dict[str, float] = {}
+        """When each kind of sentence was last said."""
         self._reported_publishers: set[str] = set()
         self._placed_before = self._unusable_before = 0
         self._slowest = 0.0
@@ -124,7 +126,11 @@ class DepthNode(ParameterNode):
         return []
 
     def _report(self, sentence: str) -> None:
-        self.get_logger().warning(sentence, throttle_duration_sec=LOG_PERIOD)
+        """Say why an image cannot be placed, unless that was said a moment ago."""
+        kind, now = " ".join(sentence.split()[:4]), time.monotonic()
+        if now - self._reported.get(kind, -LOG_PERIOD) >= LOG_PERIOD:
+            self._reported[kind] = now
+            self.get_logger().warning(sentence)
 
     def _notice(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
