@@ -80,7 +80,9 @@ class Room:
     xy: Floats
     """[n,2] points to follow, in pixels of the first image."""
     group: NDArray[np.uint32]
-    """[n] the body of each point."""
+    """[n] the group of each point."""
+    body: NDArray[np.int64]
+    """[n] the body of each point in MuJoCo."""
     poses: dict[int, list[Pose]]
     """Of each body, where MuJoCo has it in the camera's frame in every frame."""
     points: Floats
@@ -124,7 +126,7 @@ def simulated_room(seed: int, skipped: int) -> Room | None:
             poses[name].append(Pose(axes.T @ turn, (world.data.xpos[body] - eye) @ axes))
     _, visible = world.track(xy, starts)
     depths = true_depths(world, range(skipped, count))
-    return Room(images, depths, camera, xy, group, poses, points, visible.T[skipped:].copy(), rigid)
+    return Room(images, depths, camera, xy, group, body_of, poses, points, visible.T[skipped:].copy(), rigid)
 
 
 def chosen_points(
@@ -257,6 +259,19 @@ def simulation(backend: Backend, seeds: Sequence[int], config: BodiesConfig) -> 
     return found
 
 
+def is_apart(room: Room, frame: int, rows: NDArray[np.int64]) -> bool:
+    """Return whether seen points of two bodies have moved against each other by more than a wrong position.
+
+    Where fewer than a quarter are of one of the two bodies, the others are the body.
+    """
+    first, now = room.points[0, rows], room.points[frame, rows]
+    shares = np.bincount(room.body[rows]) / max(len(rows), 1)
+    if np.sort(shares)[-2:].min(initial=1.0) < 0.25 or len(shares[shares > 0]) < 2:
+        return False
+    left = fit_motion(first, now).apply(first) - now
+    return bool(np.sqrt((left**2).sum(axis=1).mean()) > WRONG_POSITION)
+
+
 def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, note: Any) -> None:
     begun: dict[int, tuple[Pose, Pose]] = {}
     target = int(room.group[0])
@@ -281,11 +296,7 @@ def measure_room(backend: Backend, room: Room, config: BodiesConfig, kind: str, 
                 begun[body.group] = (body.pose, room.poses[body.group][frame])
             start, true_start = begun[body.group]
             if not room.rigid[body.group]:
-                # Once the two bodies have moved against each other by more than a wrong position.
-                first = room.points[0, rows][mine]
-                motion = fit_motion(first, true[mine])
-                left = np.sqrt(((motion.apply(first) - true[mine]) ** 2).sum(axis=1).mean())
-                if left > WRONG_POSITION:
+                if is_apart(room, frame, rows[mine & visible]):
                     note("not rigid, flagged", body.state != BodyState.TRACKED)
                 continue
             moved = true_start.inverse().then(room.poses[body.group][frame])
