@@ -14,6 +14,10 @@ class InvalidPointsError(TaptrError, ValueError):
     """Query points that cannot be tracked: wrong shape, NaN, or outside the image."""
 
 
+class InvalidRegionError(TaptrError, ValueError):
+    """A region in which no points can be chosen: outside the image, too small, without texture, or not of its size."""
+
+
 class DuplicateIdError(TaptrError, ValueError):
     """An id was given that a live track already has, or twice in one call."""
 

@@ -29,7 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 from streams import stamp, view
-from taptr_ros.msg import QueryPoint, QueryPoints, RemovePoints, TrackedPoints
+from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, RemovePoints, TrackedPoints
 
 from taptr_ros import srv
 from taptr_ros.messages.ros import rgb_image
@@ -132,6 +132,7 @@ class Client:
         self._log = Inbox(node, Log, "/rosout", everything)
         self._images = node.create_publisher(CompressedImage if compressed else Image, "image", image_qos)
         self._queries = node.create_publisher(QueryPoints, "query_points", 10)
+        self._regions = node.create_publisher(QueryRegions, "query_regions", 10)
         self._removals = node.create_publisher(RemovePoints, "remove_points", 10)
         self._clicks = node.create_publisher(PointStamped, "clicked_point", 10)
         self._mouse = {
@@ -170,7 +171,7 @@ class Client:
 
     def connect(self) -> None:
         """Wait until images and queries get through, then begin a new stream."""
-        publishers = (self._images, self._queries, self._removals, self._clicks, *self._mouse.values())
+        publishers = (self._images, self._queries, self._regions, self._removals, self._clicks, *self._mouse.values())
         wait_until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
         # A best-effort image sent before the other side knows its publisher is lost: send until one arrives.
         for probe in until_timeout():
@@ -195,7 +196,14 @@ class Client:
 
     def publish_bytes(self, data: bytes) -> None:
         """Publish a serialized message, or what is none, on every topic that the tracker reads."""
-        for publisher in (self._images, self._queries, self._removals, self._clicks, *self._mouse.values()):
+        for publisher in (
+            self._images,
+            self._queries,
+            self._regions,
+            self._removals,
+            self._clicks,
+            *self._mouse.values(),
+        ):
             publisher.publish(data)
 
     def publish_image(self, message: Any) -> None:
@@ -226,6 +234,12 @@ class Client:
         self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None
     ) -> None:
         self._queries.publish(query(points, ids, at, mode, groups))
+
+    def add_regions(self, query: QueryRegions) -> Any:
+        return self.call(srv.AddRegions, "add_regions", srv.AddRegions.Request(query=query))
+
+    def publish_regions(self, query: QueryRegions) -> None:
+        self._regions.publish(query)
 
     def publish_removal(self, ids: list[int], groups: list[int] = ()) -> None:
         self._removals.publish(RemovePoints(ids=ids, groups=groups))

@@ -11,6 +11,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 msg = pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
+from sensor_msgs.msg import Image, RegionOfInterest  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from taptr_ros import srv  # noqa: E402
@@ -33,6 +34,19 @@ def query_points() -> Any:
     return msg.QueryPoints(header=header(), mode=msg.QueryPoints.REPLACE, points=points)
 
 
+def query_regions() -> Any:
+    mask = Image(height=1, width=2, encoding="mono16", step=4, data=[0, 0, 255, 255])
+    return msg.QueryRegions(
+        header=header(),
+        mode=msg.QueryRegions.REPLACE,
+        boxes=[RegionOfInterest(x_offset=1, y_offset=2, width=2**32 - 1, height=4)],
+        mask=mask,
+        labels=[2**16 - 1],
+        groups=[2**32 - 1],
+        points_per_region=12,
+    )
+
+
 def tracked_points() -> Any:
     point = msg.TrackedPoint(
         id=LARGEST_ID,
@@ -52,6 +66,15 @@ def tracked_points() -> Any:
     [
         query_points(),
         tracked_points(),
+        query_regions(),
+        srv.AddRegions.Request(query=query_regions()),
+        srv.AddRegions.Response(
+            regions=[
+                msg.AddedRegion(label=2**16 - 1, group=2**32 - 1, ids=[LARGEST_ID]),
+                msg.AddedRegion(refusal="boxes[1] is too small."),
+            ],
+            refusal="",
+        ),
         msg.RemovePoints(ids=[1, LARGEST_ID], groups=[2**32 - 1]),
         srv.AddPoints.Request(query=query_points()),
         srv.AddPoints.Response(ids=[7, 0], refusals=["", "Point 1 is outside the image."]),
@@ -75,6 +98,7 @@ def test_constants_have_their_documented_values() -> None:
     point = msg.TrackedPoint
     assert (point.VISIBLE, point.OCCLUDED, point.OUT_OF_VIEW, point.LOST) == (0, 1, 2, 3)
     assert (msg.QueryPoints.ADD, msg.QueryPoints.REPLACE) == (0, 1)
+    assert (msg.QueryRegions.ADD, msg.QueryRegions.REPLACE) == (0, 1)
 
 
 def test_field_types() -> None:

@@ -30,9 +30,9 @@ from ros_graph import (
     until_timeout,
     wait_until,
 )
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, RegionOfInterest
 from streams import HEIGHT, WIDTH, stamp, true_position, view
-from taptr_ros.msg import QueryPoints, TrackedPoint
+from taptr_ros.msg import QueryPoints, QueryRegions, TrackedPoint
 
 from taptr_ros import srv
 from taptr_ros.cli.live_run import NodeProcesses
@@ -245,6 +245,110 @@ def test_a_group_is_published_and_removed_as_a_whole(client: Client) -> None:
     client.publish_removal([], groups=[8, 9])
     client.still_until(lambda tracks: [point.group for point in tracks.points] == [0, 7])
     assert "no point has the group 9 (1 of 2 groups are unknown)" in client.wait_for_log("remove_points")
+
+
+BOX = RegionOfInterest(x_offset=80, y_offset=20, width=60, height=60)
+
+
+def mask_of(*boxes: RegionOfInterest, encoding: str = "mono8", width: int = WIDTH) -> Image:
+    """A mask in which boxes have the labels 1, 2 and so on."""
+    labels = np.zeros((HEIGHT, width), np.uint8 if encoding == "mono8" else np.uint16)
+    for label, box in enumerate(boxes, 1):
+        labels[box.y_offset :, box.x_offset :][: box.height, : box.width] = label
+    return Image(height=HEIGHT, width=width, encoding=encoding, step=labels.strides[0], data=labels.tobytes())
+
+
+def in_box(message: Any) -> bool:
+    xy = positions(message) - (BOX.x_offset, BOX.y_offset)
+    return bool(((xy >= 0) & (xy < (BOX.width, BOX.height))).all())
+
+
+def test_regions_become_groups_of_points_in_the_image_in_which_they_were_chosen(client: Client) -> None:
+    client.frame(0)
+    client.frame(1)
+    outside = RegionOfInterest(x_offset=WIDTH, y_offset=0, width=20, height=20)
+    query = QueryRegions(header=header(stamp(0)), boxes=[BOX, outside], groups=[0, 9], points_per_region=5)
+    answer = client.add_regions(query)
+    added, refused = answer.regions
+    assert (answer.refusal, added.refusal, added.label, len(added.ids)) == ("", "", 0, 5)
+    assert (refused.group, len(refused.ids)) == (0, 0)
+    assert f"boxes[1] at ({WIDTH}, 0) with 20x20 pixels holds no pixel of the image" in refused.refusal
+    tracks = client.get_tracks([]).tracks
+    assert ids(tracks) == list(added.ids)
+    assert [(point.group, point.age) for point in tracks.points] == [(added.group, 1)] * 5
+    assert in_box(tracks)  # it has moved by a pixel or two only
+    assert client.remove([], groups=[added.group]) == ([], [])
+    for encoding in ("mono8", "mono16"):
+        query = QueryRegions(mode=QueryRegions.REPLACE, mask=mask_of(outside, BOX, encoding=encoding), labels=[2, 3])
+        query.points_per_region = 3
+        added, refused = client.add_regions(query).regions
+        assert (added.label, len(added.ids), refused.label) == (2, 3, 3)
+        assert refused.refusal == "Label 3 of the mask is nowhere in it; ask for labels that it holds."
+        assert in_box(client.get_tracks([]).tracks)
+
+
+def test_regions_from_a_topic_wait_for_their_image(client: Client) -> None:
+    client.frame(0)
+    client.publish_regions(QueryRegions(header=header(stamp(3)), boxes=[BOX], groups=[77], points_per_region=4))
+    wait_until(lambda: "in use" in client.add_regions(QueryRegions(boxes=[BOX], groups=[77])).regions[0].refusal)
+    assert ids(client.frame(2)) == []
+    tracks = client.frame(3)
+    assert [(point.group, point.age) for point in tracks.points] == [(77, 0)] * 4
+    assert in_box(tracks)
+    client.publish_regions(QueryRegions(boxes=[BOX], points_per_region=9))
+    assert "1 of 1 regions were refused; region 0: boxes[0] needs 9 points" in client.wait_for_log("query_regions")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (QueryRegions(), "neither boxes nor a mask"),
+        (QueryRegions(mode=7, boxes=[BOX]), "mode is 7"),
+        (QueryRegions(boxes=[BOX], mask=mask_of(BOX)), "both boxes and a mask"),
+        (QueryRegions(boxes=[BOX], groups=[1, 2]), "1 regions but 2 groups"),
+        (QueryRegions(mask=mask_of()), "The mask holds no label"),
+        (QueryRegions(mask=Image(height=1, width=1, step=4, encoding="32SC1", data=bytes(4))), "encoding is '32SC1'"),
+        (QueryRegions(mask=Image(height=9, width=9, step=9, encoding="mono8", data=bytes(4))), "data has 4 bytes"),
+    ],
+)
+def test_a_request_without_regions_is_answered_in_a_sentence(client: Client, query: QueryRegions, words: str) -> None:
+    client.frame(0)
+    client.add(POINTS[:1], ids=[5])
+    answer = client.add_regions(query)
+    assert words in answer.refusal
+    assert (answer.refusal[-1], len(answer.regions)) == (".", 0)
+    line = client.act_until_logged(lambda: client.publish_regions(query), "query_regions", words)
+    assert line.startswith("query_regions: ")
+    assert ids(client.frame(1)) == [5]
+
+
+def test_a_region_of_another_image_is_answered_in_a_sentence(client: Client) -> None:
+    client.frame(0)
+    (region,) = client.add_regions(QueryRegions(mask=mask_of(BOX, width=WIDTH + 8))).regions
+    assert "The mask has 168x120 pixels but the image 160x120" in region.refusal
+    (region,) = client.add_regions(QueryRegions(header=header(5), boxes=[BOX])).regions
+    assert "frame history" in region.refusal
+
+
+def test_detections_become_groups(client: Client) -> None:
+    messages = pytest.importorskip("vision_msgs.msg", reason="vision_msgs is not installed")
+    publisher = client.node.create_publisher(messages.Detection2DArray, "detections", 10)
+    wait_until(publisher.get_subscription_count)
+    client.frame(0)
+    detection = messages.Detection2D(id="12")
+    detection.bbox.center.position.x, detection.bbox.center.position.y = 109.5, 49.5
+    detection.bbox.size_x, detection.bbox.size_y = 60.0, 60.0
+    array = messages.Detection2DArray(header=header(stamp(0)), detections=[detection])
+    assert client.set_parameters(points_per_region=4)[0].successful
+    for _ in range(3):  # the detector sees the same body again and again
+        publisher.publish(array)
+    tracks = client.still_until(lambda tracks: len(tracks.points) > 0)
+    assert in_box(tracks)
+    publisher.publish(messages.Detection2DArray(header=header(stamp(0)), detections=[messages.Detection2D()]))
+    assert "0 pixels wide and 0 high" in client.wait_for_log("detections: 1 of 1 regions were refused")
+    assert [point.group for point in client.get_tracks([]).tracks.points] == [12] * 4
+    assert client.set_parameters(points_per_region=16)[0].successful
+    client.node.destroy_publisher(publisher)
 
 
 def test_tracks_can_be_read(client: Client) -> None:

@@ -162,7 +162,7 @@ def test_an_image_twice_is_left_out_and_a_jump_back_begins_a_new_stream(tmp_path
     ("options", "words"),
     [
         (LUCAS_KANADE, "Neither --out nor --publish"),
-        ([*LUCAS_KANADE, "--out", "out"], "use --points or --grid"),
+        ([*LUCAS_KANADE, "--out", "out"], "use --points, --grid, --boxes or --mask"),
         ([*LUCAS_KANADE, "--out", "out", "--grid", "2", "--rate", "2"], "belong to --publish"),
         ([*LUCAS_KANADE, "--out", "bag", "--grid", "2"], "exists already"),
         ([*LUCAS_KANADE, "--out", "out", "--grid", "2", "--image-topic", "/none"], "has no topic /none"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -12,9 +13,11 @@ from tqdm import tqdm
 from taptr_ros.cli.arguments import count
 from taptr_ros.cli.interrupts import held_interrupt
 from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
+from taptr_ros.cli.regions import parse_boxes, read_mask, region_queries
 from taptr_ros.errors import InvalidImageError, InvalidPointsError, SourceError
 from taptr_ros.sources.frames import Frame, LeftOut, Source
 from taptr_ros.sources.grid import MAX_SIDE
+from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.stream import Step, TrackStream
 from taptr_ros.tracking.tracker import PointTracker
@@ -26,7 +29,7 @@ def add_topic_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_points_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Add --points and --grid, of which one can be given."""
+    """Add --points, --grid, --boxes and --mask, of which one can be given, and --points-per-region."""
     points = parser.add_mutually_exclusive_group(required=required)
     points.add_argument(
         "--points",
@@ -35,6 +38,36 @@ def add_points_arguments(parser: argparse.ArgumentParser, *, required: bool) -> 
         "from 0), id and group (of points that belong to one body)",
     )
     points.add_argument("--grid", type=grid_side, metavar="N", help="N x N points spread over the first frame")
+    points.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help='boxes round bodies in the first frame, "x,y,w,h;x,y,w,h" in pixels, or a CSV file with the columns '
+        "x,y,width,height and optionally group; points are chosen in each and become a group",
+    )
+    points.add_argument(
+        "--mask",
+        type=Path,
+        metavar="PNG",
+        help="the same with an image of labels, 8 or 16 bits, one for each body and 0 for none; the label is the group",
+    )
+    parser.add_argument(
+        "--points-per-region",
+        type=count,
+        default=TrackerConfig.points_per_region,
+        metavar="N",
+        help=f"most points in a box or label (default: {TrackerConfig.points_per_region})",
+    )
+
+
+def points_given(arguments: argparse.Namespace) -> str | None:
+    """Return which of the arguments that ask for points is given, None if none is."""
+    names = ("points", "grid", "boxes", "mask")
+    return next((name for name in names if getattr(arguments, name) is not None), None)
+
+
+def point_files(arguments: argparse.Namespace) -> list[str | Path | None]:
+    """Return those arguments that may name a file of points or regions."""
+    return [arguments.points, arguments.boxes, arguments.mask]
 
 
 def grid_side(text: str) -> int:
@@ -53,6 +86,9 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> Requested
     height, width = first.image.shape[:2]
     if arguments.grid:
         queries = grid_queries(arguments.grid, width, height)
+    elif arguments.boxes is not None or arguments.mask is not None:
+        regions, groups = read_mask(arguments.mask) if arguments.boxes is None else parse_boxes(arguments.boxes)
+        queries = region_queries(regions, groups, first.image, arguments.points_per_region)
     else:
         queries = parse_points(arguments.points)
         if queries.look_normalised:

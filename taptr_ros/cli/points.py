@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 from taptr_ros.sources.grid import grid_points
 
-CSV_COLUMNS = ("x", "y", "frame", "id", "group")
-"""Columns that a CSV of points may have; x and y are required."""
+CSV_COLUMNS = ("x", "y"), ("frame", "id", "group")
+"""Columns that a CSV of points must have, and those that it may have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +77,14 @@ def parse_points(text: str) -> RequestedPoints:
 
     Raises `InvalidPointsError`, naming the entry or line, for what is neither; `DuplicateIdError` as `RequestedPoints`.
     """
-    if text.lower().endswith(".csv") or _is_file(text):
-        return _read_csv(Path(text))
+    if text.lower().endswith(".csv") or is_file(text):
+        return _read_points(Path(text))
     rows = []
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         values = entry.split(",")
         if len(values) != 2:
             raise InvalidPointsError(f'"{entry}" is not a point; write "x,y;x,y" or name a CSV file that exists.')
-        rows.append((_number(values[0], entry), _number(values[1], entry)))
+        rows.append((number(values[0], entry), number(values[1], entry)))
     return _starting_in_first_frame(np.array(rows, np.float32).reshape(-1, 2))
 
 
@@ -100,7 +100,7 @@ def _starting_in_first_frame(xy: NDArray[np.float32]) -> RequestedPoints:
     )
 
 
-def _is_file(text: str) -> bool:
+def is_file(text: str) -> bool:
     """Return whether a text is the path of a file; a list of points may be longer than a path can be."""
     try:
         return Path(text).is_file()
@@ -108,22 +108,33 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _read_csv(path: Path) -> RequestedPoints:
+def read_csv(
+    path: Path, required: Sequence[str], optional: Sequence[str]
+) -> tuple[list[str], list[tuple[str, dict[str, str | None]]]]:
+    """Return the columns of a CSV file, and its rows, each with the words for where it is.
+
+    Raises `InvalidPointsError` for a file that cannot be read or has other columns.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            _check_columns(path, columns)
+            _check_columns(path, columns, required, optional)
             reader.fieldnames = columns
             rows = [(f"line {reader.line_num} of {path}", row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidPointsError(
             f"{path} cannot be read as a CSV file ({error}); check the name and the file."
         ) from error
-    xy = [(_number(row["x"], where), _number(row["y"], where)) for where, row in rows]
-    frames = [_whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
-    ids = [_whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
-    groups = [_whole_number(row["group"], where, bits=32) if "group" in columns else 0 for where, row in rows]
+    return columns, rows
+
+
+def _read_points(path: Path) -> RequestedPoints:
+    columns, rows = read_csv(path, *CSV_COLUMNS)
+    xy = [(number(row["x"], where), number(row["y"], where)) for where, row in rows]
+    frames = [whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
+    ids = [whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
+    groups = [whole_number(row["group"], where, bits=32) if "group" in columns else 0 for where, row in rows]
     return RequestedPoints(
         np.array(xy, np.float32).reshape(-1, 2),
         np.array(frames, np.int64),
@@ -132,35 +143,40 @@ def _read_csv(path: Path) -> RequestedPoints:
     )
 
 
-def _check_columns(path: Path, columns: Iterable[str]) -> None:
-    columns = list(columns)
+def _check_columns(path: Path, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(columns) == 1 and separator in columns[0]:
             raise InvalidPointsError(
                 f"{path} separates its columns with {word}; separate them with commas, and write decimals with points."
             )
-    unknown = [name for name in columns if name not in CSV_COLUMNS]
-    if unknown or len(set(columns)) < len(columns) or not {"x", "y"} <= set(columns):
+    unknown = [name for name in columns if name not in (*required, *optional)]
+    if unknown or len(set(columns)) < len(columns) or not set(required) <= set(columns):
         raise InvalidPointsError(
-            f"{path} has the columns {', '.join(columns) or '(none)'}; its first line must name x and y, and may name "
-            "frame, id and group."
+            f"{path} has the columns {', '.join(columns) or '(none)'}; its first line must name {_and(required)}, and "
+            f"may name {_and(optional)}."
         )
 
 
-def _number(text: str | None, where: str) -> float:
+def number(text: str | None, where: str) -> float:
+    """Read a number; raises `InvalidPointsError`, which names where it is."""
     try:
         return float(text or "")
     except ValueError:
         raise InvalidPointsError(f'"{text or ""}" in {where} is not a number; write coordinates as 12.5.') from None
 
 
-def _whole_number(text: str | None, where: str, bits: int = 63) -> int:
+def whole_number(text: str | None, where: str, bits: int = 63) -> int:
+    """Read a whole number of so many bits; raises `InvalidPointsError`, which names where it is."""
     value = (text or "").strip()
     if not (value.isascii() and value.isdigit() and int(value) < 2**bits):
         raise InvalidPointsError(
             f'"{value}" in {where} is not a whole number from 0 to 2^{bits} - 1; correct its frame, id or group.'
         )
     return int(value)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _text(xy: NDArray[np.float32]) -> str:

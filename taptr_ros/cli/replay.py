@@ -18,7 +18,14 @@ from taptr_ros.cli.arguments import (
     requires_ros,
     tracker_config,
 )
-from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, requested_points, track_frames
+from taptr_ros.cli.offline import (
+    add_points_arguments,
+    add_topic_argument,
+    point_files,
+    points_given,
+    requested_points,
+    track_frames,
+)
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.opening import open_source
@@ -78,9 +85,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
-    given = [name for name in ("points", "grid", "out") if getattr(arguments, name) is not None]
+    given = points_given(arguments) or ("out" if arguments.out is not None else None)
     if given:
-        raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given[0]}.")
+        raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given}.")
     with requires_ros("--publish"):
         from taptr_ros.nodes import video_source_node
 
@@ -98,11 +105,11 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
 
     if arguments.out is None:
         raise InvalidConfigError("Neither --out nor --publish is set; use one of them, as in `taptr replay --help`.")
-    if arguments.points is None and arguments.grid is None:
-        raise InvalidConfigError("There are no points to track; use --points or --grid.")
+    if points_given(arguments) is None:
+        raise InvalidConfigError("There are no points to track; use --points, --grid, --boxes or --mask.")
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
-    check_outputs([arguments.out], [arguments.bag, arguments.points, arguments.model], overwrite=False)
+    check_outputs([arguments.out], [arguments.bag, *point_files(arguments), arguments.model], overwrite=False)
     queries = requested_points(arguments, source)
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)

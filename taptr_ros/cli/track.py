@@ -17,7 +17,13 @@ from taptr_ros.cli.arguments import (
     positive,
     tracker_config,
 )
-from taptr_ros.cli.offline import add_points_arguments, add_topic_argument, requested_points, track_frames
+from taptr_ros.cli.offline import (
+    add_points_arguments,
+    add_topic_argument,
+    point_files,
+    requested_points,
+    track_frames,
+)
 from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs, is_npz_with
 from taptr_ros.cli.tracks_file import TracksFile
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay, is_overlay
@@ -30,6 +36,7 @@ Follow points through a video and write where each of them is, and whether it ca
 
   taptr track street.mp4 --points "320,240;100,50" --out tracks.npz --overlay tracks.mp4
   taptr track my_bag --image-topic /camera/image_raw --grid 8 --out tracks.npz
+  taptr track street.mp4 --boxes "300,200,80,60" --points-per-region 12 --out tracks.npz
 """
 
 OUTPUT = """\
@@ -96,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    inputs = (arguments.source, arguments.points, arguments.model)
+    inputs = (arguments.source, *point_files(arguments), arguments.model)
     is_tracks = is_npz_with("xy", "visibility", "ids", "stamps")
     check_outputs(
         [arguments.out, arguments.overlay],

@@ -25,6 +25,21 @@ def decode_image(data: NDArray[np.uint8], name: str, advice: str = "repair or re
     Raises `InvalidImageError`, which begins with `name` and ends with `advice`, for what cannot be decoded, for samples
     that are floating-point numbers, and, before memory is taken, for a header that claims more than `MAX_IMAGE_PIXELS`.
     """
+    image = _checked(data, name, advice, cv2.IMREAD_COLOR)
+    if image.dtype != np.uint8:
+        raise InvalidImageError(f"{name} {_complaint(data, '')}; {advice}.")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def decode_samples(data: NDArray[np.uint8], name: str, advice: str) -> NDArray[Any]:
+    """Decode an image file to its samples as they are, [H,W] or [H,W,channels] with blue first.
+
+    Raises `InvalidImageError` as `decode_image` does, whatever the type of the samples.
+    """
+    return _checked(data, name, advice, cv2.IMREAD_UNCHANGED)
+
+
+def _checked(data: NDArray[np.uint8], name: str, advice: str, flags: int) -> NDArray[Any]:
     width, height = declared_size(data)
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidImageError(
@@ -32,10 +47,10 @@ def decode_image(data: NDArray[np.uint8], name: str, advice: str = "repair or re
         )
     if _is_cut_png(data):
         raise InvalidImageError(f"{name} ({len(data)} bytes) is cut off or damaged; {advice}.")
-    image, reason = _decode(data, cv2.IMREAD_COLOR)
-    if image is None or image.dtype != np.uint8:
+    image, reason = _decode(data, flags)
+    if image is None:
         raise InvalidImageError(f"{name} {_complaint(data, reason)}; {advice}.")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return image
 
 
 def declared_size(data: NDArray[np.uint8]) -> tuple[int, int]:

@@ -85,6 +85,9 @@ _LAYOUTS: dict[str, _Layout] = {
 ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 """The encodings that `image_to_rgb` reads, as sensor_msgs names them."""
 
+LABEL_ENCODINGS = ("mono8", "mono16", "8UC1", "16UC1")
+"""The encodings that `labels_of_image` reads."""
+
 
 def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/Image as uint8 [H,W,3] RGB.
@@ -113,6 +116,19 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(samples, layout.conversion), np.uint8)
 
 
+def labels_of_image(message: ImageMessage) -> NDArray[np.unsignedinteger]:
+    """Return a sensor_msgs/Image of labels as they are, uint8 or uint16 [H,W]; that may be a view of its data.
+
+    Raises `InvalidImageError`, naming the field, if the encoding is another one or the sizes contradict each other.
+    """
+    if message.encoding not in LABEL_ENCODINGS:
+        raise InvalidImageError(
+            f"The mask's encoding is {message.encoding!r}; send one of {', '.join(LABEL_ENCODINGS)}, with a label for "
+            "each body."
+        )
+    return _samples(message, _Layout(1, None, sample_bytes=2 if "16" in message.encoding else 1), "mask")
+
+
 def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
     """Return a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV decodes) as uint8 [H,W,3] RGB.
 
@@ -124,33 +140,33 @@ def compressed_image_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8
     )
 
 
-def _samples(message: ImageMessage, layout: _Layout) -> NDArray[Any]:
+def _samples(message: ImageMessage, layout: _Layout, name: str = "image") -> NDArray[Any]:
     """Return the samples without padding, uint8 or uint16, [rows,W] or [rows,W,samples]; uint8 is a view of data."""
     height, width, step = message.height, message.width, message.step
     if height <= 0 or width <= 0:
-        raise InvalidImageError(f"The image's width x height is {width}x{height}; publish images that are not empty.")
+        raise InvalidImageError(f"The {name}'s width x height is {width}x{height}; publish images that are not empty.")
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidImageError(
-            f"The image's width x height is {width}x{height}, more than {MAX_IMAGE_PIXELS} pixels; publish smaller "
+            f"The {name}'s width x height is {width}x{height}, more than {MAX_IMAGE_PIXELS} pixels; publish smaller "
             "images."
         )
     block_width, block_height = layout.block
     if width % block_width or height % block_height:
         raise InvalidImageError(
-            f"The image's width x height is {width}x{height}, but {message.encoding} needs multiples of "
+            f"The {name}'s width x height is {width}x{height}, but {message.encoding} needs multiples of "
             f"{block_width}x{block_height}; crop by a pixel."
         )
     row_bytes = width * layout.samples * layout.sample_bytes
     if step < row_bytes:
         raise InvalidImageError(
-            f"The image's step is {step} bytes, but a row of {width} pixels in {message.encoding} has {row_bytes}; "
+            f"The {name}'s step is {step} bytes, but a row of {width} pixels in {message.encoding} has {row_bytes}; "
             "correct step, width or encoding."
         )
     rows = height * 3 // 2 if block_height == 2 else height
     data = np.frombuffer(message.data, np.uint8)
     if data.size < rows * step:
         raise InvalidImageError(
-            f"The image's data has {data.size} bytes, but {rows} rows of step {step} need {rows * step}; "
+            f"The {name}'s data has {data.size} bytes, but {rows} rows of step {step} need {rows * step}; "
             "the message is truncated or its height or step is wrong."
         )
     kept = data[: rows * step].reshape(rows, step)[:, :row_bytes]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import InvalidPointsError
 from taptr_ros.tracking.config import TrackerConfig
+from taptr_ros.tracking.queries import AddedRegion
+from taptr_ros.tracking.regions import Region
 from taptr_ros.tracking.stream import Answer, Step, TrackStream
 
 Header = Any
@@ -50,6 +52,20 @@ class SharedTracker:
         """Add points, each for itself; see `TrackStream.add`."""
         with self._lock:
             return self._stream.add(xy, ids, stamp, groups, replace=replace)
+
+    def add_regions(
+        self,
+        regions: Sequence[Region],
+        groups: Sequence[int],
+        count: int,
+        stamp: int,
+        *,
+        replace: bool = False,
+        known: bool = False,
+    ) -> list[AddedRegion]:
+        """Choose points in regions, each a group; see `TrackStream.add_regions`."""
+        with self._lock:
+            return self._stream.add_regions(regions, groups, count, stamp, replace=replace, known=known)
 
     def click(self, x: float, y: float, stamp: int = 0, frame_id: str = "") -> None:
         """Add one point chosen by a person; see `TrackStream.click`.

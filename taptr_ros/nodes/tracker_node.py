@@ -24,11 +24,12 @@ from std_srvs.srv import Trigger
 from taptr_ros.errors import InvalidConfigError, TaptrError
 from taptr_ros.messages.cv_bridge_images import cv_bridge
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
+from taptr_ros.messages.regions import RequestedRegions, detected_regions, detection_array_kind, requested_regions
 from taptr_ros.messages.ros import point_cloud
 from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.messages.tracks import tracked_points
-from taptr_ros.msg import QueryPoints, RemovePoints, TrackedPoint, TrackedPoints
+from taptr_ros.msg import AddedRegion, QueryPoints, QueryRegions, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
@@ -46,7 +47,7 @@ from taptr_ros.nodes.process import (
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, shared_backend
-from taptr_ros.srv import AddPoints, GetTracks
+from taptr_ros.srv import AddPoints, AddRegions, GetTracks
 from taptr_ros.srv import RemovePoints as RemovePointsService
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
 from taptr_ros.tracking.history import NANOSECONDS
@@ -241,6 +242,7 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._inputs = [
             self._input(self._image_kind, "image", self._on_image, profile, message_lost=self._on_images_lost),
             self._input(QueryPoints, "query_points", self._on_query_points, qos.reliable()),
+            self._input(QueryRegions, "query_regions", self._on_query_regions, qos.reliable()),
             self._input(RemovePoints, "remove_points", self._on_remove_points, qos.reliable()),
             self._input(PointStamped, "clicked_point", self._on_clicked_point, qos.reliable()),
             *(
@@ -248,6 +250,8 @@ class TrackerNode(ParameterNode, LifecycleNode):
                 for topic in CLICKED_IMAGES
             ),
         ]
+        if (kind := detection_array_kind()) is not None:
+            self._inputs.append(self._input(kind, "detections", self._on_detections, qos.reliable()))
 
     def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any, **events: Any) -> Any:
         def read(data: bytes) -> None:
@@ -272,6 +276,7 @@ class TrackerNode(ParameterNode, LifecycleNode):
             self.create_service(kind, name, answer, qos_profile=qos.requests())
             for kind, name, answer in (
                 (AddPoints, "add_points", self._on_add),
+                (AddRegions, "add_regions", self._on_add_regions),
                 (RemovePointsService, "remove_points", self._on_remove),
                 (GetTracks, "get_tracks", self._on_get_tracks),
                 (Trigger, "reset", self._on_reset),
@@ -300,6 +305,25 @@ class TrackerNode(ParameterNode, LifecycleNode):
                 throttle_duration_sec=LOG_PERIOD,
             )
 
+    def _on_query_regions(self, message: QueryRegions) -> None:
+        _, added = self._add_regions(message)
+        self._report_refusals("query_regions", [region.refusal for region in added])
+
+    def _on_detections(self, message: Any) -> None:
+        requested = detected_regions(message)
+        stamp = nanoseconds(message.header.stamp)
+        added = self._live_tracker.add_regions(requested.regions, requested.groups, 0, stamp, known=True)
+        self._report_refusals("detections", [region.refusal for region in added])
+
+    def _report_refusals(self, topic: str, refusals: list[str]) -> None:
+        refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
+        if refused:
+            index, reason = refused[0]
+            self.get_logger().error(
+                f"{topic}: {len(refused)} of {len(refusals)} regions were refused; region {index}: {reason}",
+                throttle_duration_sec=LOG_PERIOD,
+            )
+
     def _on_remove_points(self, message: RemovePoints) -> None:
         unknown = self._live_tracker.remove(message.ids.tolist(), message.groups.tolist())
         for word, missing, given in zip(("id", "group"), unknown, (message.ids, message.groups), strict=True):
@@ -319,6 +343,18 @@ class TrackerNode(ParameterNode, LifecycleNode):
 
     def _on_add(self, request: Any, response: Any) -> Any:
         response.ids, response.refusals = self._add(request.query)
+        return response
+
+    def _on_add_regions(self, request: Any, response: Any) -> Any:
+        try:
+            requested, added = self._add_regions(request.query)
+        except TaptrError as error:
+            response.refusal = str(error)
+            return response
+        response.regions = [
+            AddedRegion(label=label, group=region.group, ids=region.ids, refusal=region.refusal)
+            for label, region in zip(requested.labels, added, strict=True)
+        ]
         return response
 
     def _on_remove(self, request: Any, response: Any) -> Any:
@@ -352,13 +388,29 @@ class TrackerNode(ParameterNode, LifecycleNode):
         if refusal := too_many(len(points)):
             return [0] * len(points), [refusal] * len(points)
         if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
-            reason = f"mode is {message.mode}; use {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
-            return [0] * len(points), [reason] * len(points)
+            return [0] * len(points), [_unknown_mode(message.mode)] * len(points)
         xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
         replace = message.mode == QueryPoints.REPLACE
         stamp = nanoseconds(message.header.stamp)
         groups = [point.group for point in points]
         return self._live_tracker.add(xy, [point.id for point in points], stamp, groups, replace=replace)
+
+    def _add_regions(self, message: QueryRegions) -> tuple[RequestedRegions, list[Any]]:
+        """Choose points in the regions; return the regions and what became of each.
+
+        Raises `TaptrError` for a message in which no region can be tried.
+        """
+        if message.mode not in (QueryRegions.ADD, QueryRegions.REPLACE):
+            raise InvalidConfigError(_unknown_mode(message.mode))
+        requested = requested_regions(message)
+        added = self._live_tracker.add_regions(
+            requested.regions,
+            requested.groups,
+            message.points_per_region,
+            nanoseconds(message.header.stamp),
+            replace=message.mode == QueryRegions.REPLACE,
+        )
+        return requested, added
 
     # The worker's thread.
 
@@ -436,6 +488,10 @@ class TrackerNode(ParameterNode, LifecycleNode):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _unknown_mode(mode: int) -> str:
+    return f"mode is {mode}; use {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
 
 
 def main() -> int:

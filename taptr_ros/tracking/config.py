@@ -70,6 +70,13 @@ class TrackerConfig:
         live=True,
     )
 
+    points_per_region: int = setting(
+        16,
+        "Points that are chosen in a region whose request does not say how many.",
+        limits=(1, 65536),
+        live=True,
+    )
+
     support: Support = setting(
         "auto",
         "Hidden points that are tracked too, for models whose points attend to each other (spec section 7): `none`, "

@@ -6,6 +6,9 @@ import collections
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from taptr_ros.runtime.backend import Features
 from taptr_ros.runtime.coordinates import UnitCoordinates
 
@@ -25,6 +28,8 @@ class EncodedFrame:
     """The image's size, and its conversion between pixels and unit coordinates."""
     features: Features
     """What the backend's encoder made of the image."""
+    grey: NDArray[np.uint8]
+    """The image as `regions.shrunk_grey` keeps it, to choose points in."""
     scene_cut: bool
     """Whether a scene cut lies between the previous frame and this one."""
     decoded: bool = False

@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike
 
 from taptr_ros.errors import InvalidPointsError
 from taptr_ros.tracking.checks import as_groups, as_ids
+from taptr_ros.tracking.regions import Region
 
-OWN_IDS_END = 2**63
-"""Ids below this that a caller chose are never assigned automatically later on."""
+OWN_IDS_END, OWN_GROUPS_END = 2**63, 2**31
+"""Ids and groups below this that a caller chose are never assigned automatically later on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +31,52 @@ class WaitingPoint:
     """Group that the track will have; 0 is none."""
 
 
-class IdAllocator:
-    """Gives out track ids: 1, 2, 3 and so on, none twice, or those that the caller chose."""
+@dataclasses.dataclass(frozen=True)
+class WaitingRegion:
+    """A region whose points are chosen once its image is there."""
 
-    def __init__(self) -> None:
+    region: Region
+    """Where the points are."""
+    group: int
+    """Group that they will have."""
+    count: int
+    """How many are wanted."""
+    stamp: int | None
+    """As for `WaitingPoint`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedRegion:
+    """What became of a region."""
+
+    group: int
+    """Group of its points; 0 if it was refused."""
+    ids: list[int]
+    """Ids of its points; empty if it was refused, or waits for its image."""
+    refusal: str
+    """Why it was refused, as one sentence; empty if it was not."""
+
+
+class IdAllocator:
+    """Gives out ids of tracks, or groups: 1, 2, 3 and so on, none twice, or those that the caller chose.
+
+    Those below `own_end` that a caller chose are never assigned automatically later on.
+    """
+
+    def __init__(self, own_end: int = OWN_IDS_END) -> None:
+        self._own_end = own_end
         self._next = 1
 
     def assign(self, chosen: Sequence[int], taken: Collection[int]) -> list[int]:
         """Return the `chosen` ids, distinct and not `taken`, with new ones in place of 0."""
         given = [id_ for id_ in chosen if id_]
-        self._next = max([self._next, *(id_ + 1 for id_ in given if id_ < OWN_IDS_END)])
+        self.note(given)
         unavailable = {*given, *taken}
         return [id_ or self._new(unavailable) for id_ in chosen]
+
+    def note(self, given: Collection[int]) -> None:
+        """Take note of ids that a caller chose."""
+        self._next = max([self._next, *(id_ + 1 for id_ in given if id_ < self._own_end)])
 
     def _new(self, unavailable: set[int]) -> int:
         while self._next in unavailable:

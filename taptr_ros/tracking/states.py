@@ -71,6 +71,16 @@ class RefusedPoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class RefusedRegion:
+    """A region that waited for an image and in which no points can be chosen; it is gone."""
+
+    group: int
+    """Group that its points would have had."""
+    reason: str
+    """What is wrong with the region, as one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Tracks:
     """All tracks in one frame, in the order in which they were added; n tracks.
 
@@ -149,6 +159,8 @@ class Tracks:
     """Streams begun so far, this one included: tracks of another number have nothing to do with these."""
     refused: tuple[RefusedPoint, ...] = ()
     """Points that were to start now, or in a frame that has passed, and cannot."""
+    refused_regions: tuple[RefusedRegion, ...] = ()
+    """Regions likewise."""
 
     def select(self, chosen: NDArray[np.bool_]) -> Tracks:
         """Return the tracks for which `chosen` [n] holds."""

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from taptr_ros.tracking.checks import image_size
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame
+from taptr_ros.tracking.queries import AddedRegion
+from taptr_ros.tracking.regions import Region
 from taptr_ros.tracking.states import Tracks
 from taptr_ros.tracking.tracker import PointTracker
 
@@ -22,6 +24,10 @@ IMAGES_OF_A_NEW_SIZE = 3
 
 MOST_POINTS = 65536
 """Points, or ids, that one request may hold: as many as the largest tracker."""
+
+
+MOST_REGIONS = 256
+"""Regions that one request may hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +97,11 @@ class TrackStream:
         if tracks.refused:
             first = tracks.refused[0]
             notices.append(f"{len(tracks.refused)} waiting points were dropped. Point {first.id}: {first.reason}")
+        if tracks.refused_regions:
+            region = tracks.refused_regions[0]
+            notices.append(
+                f"{len(tracks.refused_regions)} waiting regions were dropped. Group {region.group}: {region.reason}"
+            )
         return Step(tracks, notices=tuple(notices), new_stream=restart is not None or newest is None)
 
     def add(
@@ -110,6 +121,38 @@ class TrackStream:
         if refusal := too_many(len(xy)):
             return [0] * len(xy), [refusal] * len(xy)
         return self._tracker.add_each(xy, ids, stamp or self._last_stamp, groups, replace=replace)
+
+    def add_regions(
+        self,
+        regions: Sequence[Region],
+        groups: Sequence[int],
+        count: int,
+        stamp: int,
+        *,
+        replace: bool = False,
+        known: bool = False,
+    ) -> list[AddedRegion]:
+        """Choose up to `count` points, 0 for the configured number, in regions of the image with `stamp`, 0 the newest.
+
+        See `PointTracker.add_regions`. With `known`, a region of a group that is tracked already is no mistake: it is
+        left alone, and so is its group, whose ids are returned.
+        """
+        count = count or self._tracker.config.points_per_region
+        if refusal := too_many_regions(len(regions), count):
+            return [AddedRegion(0, [], refusal)] * len(regions)
+        tracked = self._tracker.ids_of_groups() if known else {}
+        new = [index for index, group in enumerate(groups) if group not in tracked]
+        added = [AddedRegion(group, tracked.get(group, []), "") for group in groups]
+        answers = self._tracker.add_regions(
+            [regions[index] for index in new],
+            count,
+            [groups[index] for index in new],
+            stamp or self._last_stamp,
+            replace=replace,
+        )
+        for index, answer in zip(new, answers, strict=True):
+            added[index] = answer
+        return added
 
     def click(self, x: float, y: float, stamp: int) -> None:
         """Add one point chosen by a person. Raises what `PointTracker.add` raises.
@@ -193,6 +236,13 @@ def too_many(count: int) -> str | None:
     if count <= MOST_POINTS:
         return None
     return f"The request holds {count} points, more than {MOST_POINTS}; send fewer at once."
+
+
+def too_many_regions(regions: int, count: int) -> str | None:
+    """Return why a request for `count` points in each of some regions is refused, None if it is not."""
+    if regions > MOST_REGIONS:
+        return f"The request holds {regions} regions, more than {MOST_REGIONS}; send fewer at once."
+    return too_many(regions * count)
 
 
 def _other_size_notice(size: tuple[int, int], newest: EncodedFrame) -> str:

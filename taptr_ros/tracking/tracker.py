@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,18 @@ from taptr_ros.tracking.checks import (
 )
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS, EncodedFrame, FrameHistory
-from taptr_ros.tracking.queries import IdAllocator, WaitingPoint, chosen_groups, chosen_ids
+from taptr_ros.tracking.queries import (
+    OWN_GROUPS_END,
+    AddedRegion,
+    IdAllocator,
+    WaitingPoint,
+    WaitingRegion,
+    chosen_groups,
+    chosen_ids,
+)
+from taptr_ros.tracking.regions import Region, points_in, shrunk_grey
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
-from taptr_ros.tracking.states import COLUMNS, RefusedPoint, Tracks
+from taptr_ros.tracking.states import COLUMNS, RefusedPoint, RefusedRegion, Tracks
 from taptr_ros.tracking.support import support_layout
 from taptr_ros.tracking.track_set import NewTracks, TrackSet
 
@@ -65,7 +74,8 @@ class PointTracker:
         self._check_memory(slots)
         self._live, self._catching_up = (TrackSet(backend, config, count) for count in slots)
         self._waiting: list[WaitingPoint] = []
-        self._ids = IdAllocator()
+        self._waiting_regions: list[WaitingRegion] = []
+        self._ids, self._groups = IdAllocator(), IdAllocator(OWN_GROUPS_END)
         self._added = 0
         self._streams = 0
         self._scene_cuts = SceneCutDetector(config.scene_cut_threshold)
@@ -88,8 +98,18 @@ class PointTracker:
     @property
     def groups(self) -> list[int]:
         """All groups that have points, those that wait for a frame included, in ascending order; never 0."""
-        groups = {*self._live.tracks["group"].tolist(), *(query.group for query in self._waiting)}
-        return sorted(groups - {0})
+        return sorted(self.ids_of_groups())
+
+    def ids_of_groups(self) -> dict[int, list[int]]:
+        """Return the ids of the points of every group, none of one whose region waits for its image."""
+        tracks = self._live.tracks
+        points = [*zip(tracks["group"].tolist(), tracks["id"].tolist(), strict=True)]
+        points += [(query.group, query.id) for query in self._waiting]
+        ids: dict[int, list[int]] = {region.group: [] for region in self._waiting_regions}
+        for group, id_ in points:
+            if group:
+                ids.setdefault(group, []).append(id_)
+        return ids
 
     @property
     def waiting_ids(self) -> list[int]:
@@ -104,7 +124,7 @@ class PointTracker:
     @property
     def tracks(self) -> Tracks | None:
         """All tracks in the newest frame as they are now, points added since included; None before the first frame."""
-        return self._report(self.newest, ()) if self.newest else None
+        return self._report(self.newest) if self.newest else None
 
     def add(
         self,
@@ -170,6 +190,59 @@ class PointTracker:
             result[index] = id_
         return result, ["" if error is None else str(error) for error in errors]
 
+    def add_regions(
+        self,
+        regions: Sequence[Region],
+        count: int | None = None,
+        groups: ArrayLike | None = None,
+        stamp: int | None = None,
+        *,
+        replace: bool = False,
+    ) -> list[AddedRegion]:
+        """Choose points in regions of one image, each the view of one body, and add them as a group each.
+
+        A region that cannot be used does not keep the others out; what became of each is returned, in their order.
+        `regions.points_in` chooses the points, up to `count` in each region, by default `points_per_region`. `groups`
+        [R] chooses the groups; 0, or no `groups`, takes new ones, which are never given out twice. A group that has
+        points is refused.
+
+        `stamp` and `replace` are as for `add` and `add_each`. A region whose image has yet to come waits for it; its
+        group is known then, its ids are not. If nothing can be chosen when it comes, the region is among the
+        `refused_regions` of the result of `step`.
+
+        Raises `InvalidPointsError` for groups or a count that are not whole numbers.
+        """
+        count = self._config.points_per_region if count is None else int(as_ids(count)[0])
+        chosen = chosen_groups(groups, len(regions))
+        try:
+            start = None if stamp is None else self._past_frame(as_stamp(stamp))
+        except InvalidStampError as error:
+            return [AddedRegion(0, [], str(error)) for _ in regions]
+        taken = set() if replace else set(self.groups)
+        room = self._config.capacity
+        if not replace:
+            room -= len(self.ids) + sum(waiting.count for waiting in self._waiting_regions)
+        found: list[NDArray[np.float64] | TaptrError] = []
+        for region, group in zip(regions, chosen, strict=True):
+            try:
+                if group and group in taken:
+                    raise DuplicateIdError(
+                        f"Group {group} is in use or given twice; choose another, or remove that group first."
+                    )
+                xy = _points_in(region, start, count)
+                needed = count if start is None else len(xy)
+                if needed > room:
+                    raise _no_room(region, needed, room, self._config.capacity)
+            except TaptrError as error:
+                found.append(error)
+                continue
+            taken.add(group)
+            room -= needed
+            found.append(xy)
+        if replace and (not regions or any(isinstance(xy, np.ndarray) for xy in found)):
+            self.clear()
+        return self._start_regions(regions, found, chosen, count, stamp, start)
+
     def remove(self, ids: ArrayLike = (), groups: ArrayLike = ()) -> None:
         """Remove points by id and by group; all or none.
 
@@ -189,11 +262,12 @@ class PointTracker:
         self._live.remove(np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)]))
         gone, gone_groups = set(given), set(given_groups)
         self._waiting = [query for query in self._waiting if query.id not in gone and query.group not in gone_groups]
+        self._waiting_regions = [region for region in self._waiting_regions if region.group not in gone_groups]
 
     def clear(self) -> None:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
         self._live.clear()
-        self._waiting = []
+        self._waiting, self._waiting_regions = [], []
 
     def reset(self) -> None:
         """Begin a new stream: remove all points, forget frames, stamps and the image size. Ids still do not repeat."""
@@ -233,7 +307,8 @@ class PointTracker:
         """Track all points into the next `image`, uint8 [H,W,3] RGB, with `stamp` in nanoseconds.
 
         Points that waited for an image and turn out to be unusable are dropped, and listed as `refused` in the result:
-        those outside the image, and those chosen in an image that never came or on another clock.
+        those outside the image, and those chosen in an image that never came or on another clock. `refused_regions`
+        lists regions likewise.
 
         Raises `InvalidImageError` for an image of another type, shape or size than the stream's, `InvalidStampError`
         for a stamp that is not later than the last one (`reset` begins a new stream), and `InvalidConfigError` for the
@@ -244,22 +319,27 @@ class PointTracker:
         due, refused = self._due_queries(stamp, coordinates)
 
         last = self._history.last
-        if last is None and not self._backend.info.feature_bytes:
-            self._check_history(coordinates.width * coordinates.height)
+        grey = shrunk_grey(image)
+        if last is None:
+            # A backend that does not tell how large its features are keeps as much as the image in grey.
+            self._check_history(
+                grey.size + (self._backend.info.feature_bytes or coordinates.width * coordinates.height)
+            )
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
-        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, scene_cut)
+        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, grey, scene_cut)
 
         settled = {query.id for query in due} | {point.id for point in refused}
         self._waiting = [query for query in self._waiting if query.id not in settled]
+        refused_regions = self._add_due_regions(frame, due)
         for start in dict.fromkeys(start for start in due.values() if start is not None):
             self._catch_up([query for query, chosen in due.items() if chosen is start], start)
         starting = _new_tracks([query for query, start in due.items() if start is None], frame)
         decoded = self._live.advance(frame, last.features if last else None, starting)
         self._history.append(dataclasses.replace(frame, decoded=decoded))
         self._streams += last is None
-        return self._report(frame, tuple(refused))
+        return self._report(frame, tuple(refused), tuple(refused_regions))
 
     def _check_memory(self, slots: tuple[int, int]) -> None:
         config, info = self._config, self._backend.info
@@ -311,17 +391,55 @@ class PointTracker:
         start: EncodedFrame | None,
     ) -> list[int]:
         """Add good points in the frame `start`, or as ones that wait if it is None; return their ids."""
+        self._groups.note([group for group in groups if group])
+        queries = self._queries(points, chosen, groups, kept, stamp)
+        if start is None:
+            self._waiting += queries
+        elif queries:
+            self._catch_up(queries, start)
+        return [query.id for query in queries]
+
+    def _queries(
+        self,
+        points: NDArray[np.float64],
+        chosen: list[int],
+        groups: list[int],
+        kept: Collection[int],
+        stamp: int | None,
+    ) -> list[WaitingPoint]:
         ids = self._ids.assign(chosen, kept)
         queries = [
             WaitingPoint(id_, self._added + index, (x, y), stamp, group)
             for index, (id_, (x, y), group) in enumerate(zip(ids, points.tolist(), groups, strict=True))
         ]
         self._added += len(queries)
+        return queries
+
+    def _start_regions(
+        self,
+        regions: Sequence[Region],
+        found: list[NDArray[np.float64] | TaptrError],
+        chosen: list[int],
+        count: int,
+        stamp: int | None,
+        start: EncodedFrame | None,
+    ) -> list[AddedRegion]:
+        """Add the regions in which points [N,2] were `found`, or let them wait if `start` is None."""
+        good = [(index, xy) for index, xy in enumerate(found) if isinstance(xy, np.ndarray)]
+        groups = self._groups.assign([chosen[index] for index, _ in good], self.groups)
+        added = [AddedRegion(0, [], "" if isinstance(xy, np.ndarray) else str(xy)) for xy in found]
         if start is None:
-            self._waiting += queries
-        elif queries:
-            self._catch_up(queries, start)
-        return ids
+            self._waiting_regions += [
+                WaitingRegion(regions[index], group, count, stamp)
+                for (index, _), group in zip(good, groups, strict=True)
+            ]
+        counts = [len(xy) for _, xy in good]
+        points = np.concatenate([xy for _, xy in good] or [np.empty((0, 2))])
+        of_points = np.repeat(groups, counts).astype(int).tolist()
+        ids = self._start(points, [0] * len(points), of_points, self.ids.tolist(), stamp, start)
+        for (index, _), group, end, length in zip(good, groups, np.cumsum(counts).tolist(), counts, strict=True):
+            added[index] = AddedRegion(group, ids[end - length : end], "")
+        return added
 
     def _coordinates_of(self, image: NDArray[np.uint8]) -> UnitCoordinates:
         width, height = image_size(image)
@@ -376,21 +494,62 @@ class PointTracker:
             error: TaptrError | None = None
             if is_outside:
                 error = outside_error(*query.xy, coordinates)
-            elif query.stamp is None:
-                due[query] = None
-            elif query.stamp > stamp:
-                error = _far_ahead(query.stamp, stamp)
             else:
-                past = self._history.nearest(query.stamp)
-                if past is not None and query.stamp - past.stamp < stamp - query.stamp:
-                    due[query] = past
-                elif stamp - query.stamp <= self._history.tolerance:
-                    due[query] = None
+                try:
+                    is_due, past = self._due_frame(query.stamp, stamp)
+                except InvalidStampError as raised:
+                    error = raised
                 else:
-                    error = self._stamp_error(query.stamp)
+                    if is_due:
+                        due[query] = past
             if error is not None:
                 refused.append(RefusedPoint(query.id, str(error)))
         return due, refused
+
+    def _due_frame(self, chosen: int | None, stamp: int) -> tuple[bool, EncodedFrame | None]:
+        """Return whether what was chosen at a stamp starts now that the image `stamp` comes, and in which frame.
+
+        None is the new frame. Raises `InvalidStampError` for what never can start.
+        """
+        if chosen is None:
+            return True, None
+        if chosen > stamp:
+            if ahead := _far_ahead(chosen, stamp):
+                raise ahead
+            return False, None
+        past = self._history.nearest(chosen)
+        if past is not None and chosen - past.stamp < stamp - chosen:
+            return True, past
+        if stamp - chosen <= self._history.tolerance:
+            return True, None
+        raise self._stamp_error(chosen)
+
+    def _add_due_regions(
+        self, frame: EncodedFrame, due: dict[WaitingPoint, EncodedFrame | None]
+    ) -> list[RefusedRegion]:
+        """Choose the points of the regions that are due, as `_due_queries` finds points, and put them with the others.
+
+        Return those regions in which that never is possible.
+        """
+        refused: list[RefusedRegion] = []
+        waiting: list[WaitingRegion] = []
+        for entry in self._waiting_regions:
+            try:
+                is_due, past = self._due_frame(entry.stamp, frame.stamp)
+                if not is_due:
+                    waiting.append(entry)
+                    continue
+                xy = _points_in(entry.region, past or frame, entry.count)
+                kept = [*self.ids.tolist(), *(query.id for query in due)]
+                if len(xy) > (room := self._config.capacity - len(kept)):
+                    raise _no_room(entry.region, len(xy), room, self._config.capacity)
+            except TaptrError as error:
+                refused.append(RefusedRegion(entry.group, str(error)))
+                continue
+            queries = self._queries(xy, [0] * len(xy), [entry.group] * len(xy), kept, entry.stamp)
+            due.update(dict.fromkeys(queries, past))
+        self._waiting_regions = waiting
+        return refused
 
     def _catch_up(self, queries: list[WaitingPoint], start: EncodedFrame) -> None:
         """Start points in a past frame and bring them to the present."""
@@ -405,7 +564,12 @@ class PointTracker:
             self._catching_up.advance(frame, previous_features, starting)
         self._live.adopt(self._catching_up)
 
-    def _report(self, frame: EncodedFrame, refused: Iterable[RefusedPoint]) -> Tracks:
+    def _report(
+        self,
+        frame: EncodedFrame,
+        refused: tuple[RefusedPoint, ...] = (),
+        refused_regions: tuple[RefusedRegion, ...] = (),
+    ) -> Tracks:
         tracks = self._live.tracks
         kept: dict[str, Any] = {column.name: tracks[column.name].copy() for column in COLUMNS if column.in_table}
         return Tracks(
@@ -417,7 +581,8 @@ class PointTracker:
             height=frame.coordinates.height,
             scene_cut=frame.scene_cut,
             stream=self._streams,
-            refused=tuple(refused),
+            refused=refused,
+            refused_regions=refused_regions,
             **kept,
         )
 
@@ -429,6 +594,21 @@ def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
         sequence=np.array([query.sequence for query in queries], np.int64),
         xy=frame.coordinates.from_pixels(pixels),
         group=np.array([query.group for query in queries], np.uint32),
+    )
+
+
+def _points_in(region: Region, frame: EncodedFrame | None, count: int) -> NDArray[np.float64]:
+    """Return points [N,2] in pixels of a region in a frame, none if that is yet to come."""
+    if frame is None:
+        region.check()
+        return np.empty((0, 2))
+    return points_in(region, frame.grey, frame.coordinates.width, frame.coordinates.height, count)
+
+
+def _no_room(region: Region, needed: int, room: int, capacity: int) -> CapacityError:
+    return CapacityError(
+        f"{region.name} needs {needed} points, but of the capacity of {capacity} only {max(room, 0)} are free; remove "
+        "some, ask for fewer points or raise `capacity`."
     )
 
 
