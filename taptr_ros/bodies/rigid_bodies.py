@@ -40,11 +40,8 @@ _THINNEST = 0.03
 _TWIST_TIME = 0.2
 """Seconds over which the twist is measured."""
 
-_MOST_LOOKS = 30
-"""Measurements of a point's place on its body after which new ones no longer move it much."""
-
-_EXPELLED_AFTER = 15
-"""Images in a row in which a visible point disagrees with its body, until its place on it is measured anew."""
+_MOST_LOOKS = 1000
+"""Measurements of a point's place on its body that count. Were they few, places would follow tracks that slip."""
 
 
 class BodyState(enum.IntEnum):
@@ -128,8 +125,6 @@ class _Body:
         self._shape = np.zeros((0, 3))
         self._looks = np.zeros(0)
         """Measurements of each point's place; 0 where it is not known."""
-        self._misses = np.zeros(0, np.int64)
-        """Images in a row in which each point disagreed."""
         self._start: Pose | None = None
         self._pose = IDENTITY
         self._covariance = np.diag(np.full(6, np.inf))
@@ -158,7 +153,7 @@ class _Body:
             self._recent.append((tracks.stamp, refined.pose))
             inliers = np.zeros(len(known), np.bool_)
             inliers[known] = refined.inliers
-            self._learn(visible, known, inliers, xyz, focal)
+            self._learn(visible, inliers, xyz)
         return self._report(state, refined.pose, refined.covariance, count, refined.inliers, seen)
 
     def _follow(self, ids: NDArray[np.uint64]) -> None:
@@ -168,9 +163,9 @@ class _Body:
         old_row = {identifier: row for row, identifier in enumerate(self._ids.tolist())}
         rows = np.array([old_row.get(identifier, -1) for identifier in ids.tolist()], np.int64)
         kept = rows >= 0
-        shape, looks, misses = np.zeros((len(ids), 3)), np.zeros(len(ids)), np.zeros(len(ids), np.int64)
-        shape[kept], looks[kept], misses[kept] = (part[rows[kept]] for part in (self._shape, self._looks, self._misses))
-        self._ids, self._shape, self._looks, self._misses = ids.copy(), shape, looks, misses
+        shape, looks = np.zeros((len(ids), 3)), np.zeros(len(ids))
+        shape[kept], looks[kept] = self._shape[rows[kept]], self._looks[rows[kept]]
+        self._ids, self._shape, self._looks = ids.copy(), shape, looks
 
     def _begin(self, stamp: int, visible: NDArray[np.bool_], xyz: Floats, focal: float) -> RigidBody:
         """Begin the body with the points that are visible with depth, if they are enough."""
@@ -233,19 +228,8 @@ class _Body:
             return BodyState.ON_A_LINE
         return BodyState.TRACKED
 
-    def _learn(
-        self,
-        visible: NDArray[np.bool_],
-        known: NDArray[np.bool_],
-        inliers: NDArray[np.bool_],
-        xyz: Floats,
-        focal: float,
-    ) -> None:
-        """Measure places on the body, of new points and of known ones that agree, and forget those that never do."""
-        self._misses[inliers] = 0
-        self._misses[known & ~inliers] += 1
-        expelled = self._misses >= _EXPELLED_AFTER
-        self._looks[expelled], self._misses[expelled] = 0.0, 0
+    def _learn(self, visible: NDArray[np.bool_], inliers: NDArray[np.bool_], xyz: Floats) -> None:
+        """Measure places on the body: of new points, and again of known ones that agree."""
         measured = np.isfinite(xyz).all(axis=1) & visible & (inliers | (self._looks == 0))
         places = self._pose.inverse().apply(xyz[measured])
         self._looks[measured] = np.minimum(self._looks[measured] + 1.0, _MOST_LOOKS)

@@ -74,12 +74,8 @@ class BagSource:
         usable.check()
 
     def messages(self) -> Iterator[RecordedMessage]:
-        """Yield the messages undecoded; if the first one has no stamp, all are stamped with the time of recording."""
-        stamped = None
-        for message in self._bag.messages(self.topic):
-            if stamped is None and len(message.data) >= _STAMP.stop:
-                stamped = any(message.data[_STAMP])
-            yield message if stamped in (None, True) else _stamped_as_recorded(message)
+        """Yield the messages undecoded, with stamps; see `stamped_messages`."""
+        return stamped_messages(self._bag, self.topic)
 
     def _choose(self, topic: str | None) -> str:
         """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
@@ -101,6 +97,15 @@ class BagSource:
         if topic not in image_topics:
             raise SourceError(f"{topic} in {self.name} is {topics[topic].kind}, not images; {offer}.")
         return topic
+
+
+def stamped_messages(bag: BagReader, topic: str) -> Iterator[RecordedMessage]:
+    """Yield the messages of a topic undecoded; if the first one has no stamp, all get the time of recording."""
+    stamped = None
+    for message in bag.messages(topic):
+        if stamped is None and len(message.data) >= _STAMP.stop:
+            stamped = any(message.data[_STAMP])
+        yield message if stamped in (None, True) else _stamped_as_recorded(message)
 
 
 def _stamped_as_recorded(message: RecordedMessage) -> RecordedMessage:
