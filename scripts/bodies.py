@@ -482,7 +482,7 @@ TIMED_POINTS, TIMED_GROUPS, TIMED_FRAMES = 256, 4, 300
 
 
 def node_times() -> list[tuple[str, str]]:
-    """Return the processor time of the node's parts for one frame, called as the node calls them, without its thread."""
+    """Return the processor time of one frame in the parts of the node, called as the node calls them."""
     import rclpy.serialization as cdr
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
@@ -501,8 +501,8 @@ def node_times() -> list[tuple[str, str]]:
     focal = 600.0
     centres = np.stack([np.tile([-0.2, 0.2], 2), np.repeat([-0.15, 0.15], 2), np.full(4, 1.0)], axis=1)
     shape = rng.uniform(-0.08, 0.08, (TIMED_POINTS, 3))
+    shape[:, 2] = 0.3 * shape[:, 0] + shape[:, 1] ** 2 / 0.2  # so that what is near in the image is near in space
     group = np.repeat(np.arange(1, TIMED_GROUPS + 1), TIMED_POINTS // TIMED_GROUPS)
-    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
     stream = BodyStream(CONFIG, print, print)
     k = [focal, 0.0, 319.5, 0.0, focal, 239.5, 0.0, 0.0, 1.0]
     info = CameraInfo(width=width, height=height, k=k, distortion_model="plumb_bob", d=[0.1, -0.2, 0.001, 0.001, 0.05])

@@ -18,6 +18,7 @@ from taptr_ros.bodies.rigid import (
     refine_pose,
     rotation_matrix,
     rotation_vector,
+    rotation_vectors,
     search_pose,
 )
 from taptr_ros.bodies.rigid_bodies import BodyState, RigidBodies, RigidBody
@@ -76,6 +77,15 @@ def test_poses_compose_and_turn_back() -> None:
     one, other, points = random_pose(rng), random_pose(rng), rng.standard_normal((5, 3))
     np.testing.assert_allclose(one.then(other).apply(points), other.apply(one.apply(points)))
     np.testing.assert_allclose(one.then(one.inverse()).apply(points), points)
+
+
+def test_axes_of_many_rotations_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.concatenate([rng.uniform(-1.7, 1.7, (50, 3)), np.zeros((1, 3)), np.full((1, 3), 1e-9)])
+    turned = np.stack([rotation_matrix(vector) for vector in vectors])
+    np.testing.assert_allclose(rotation_vectors(turned), vectors, atol=1e-9)
+    for rotation, vector in zip(turned, vectors, strict=True):
+        np.testing.assert_allclose(rotation_vector(rotation), vector, atol=1e-7)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 0.5, 3.0, np.pi])

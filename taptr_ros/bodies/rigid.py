@@ -17,8 +17,10 @@ _INLIER = 11.3
 _STEPS = 8
 """Most steps of a refinement."""
 
-_SMALLEST_STEP = 1e-6
+_SMALLEST_STEP = 3e-5
 """Metres and radians below which a refinement has arrived."""
+
+_DIAGONAL = np.diag_indices(6)
 
 
 class Pose(NamedTuple):
@@ -53,6 +55,15 @@ def rotation_matrix(vector: Floats) -> Floats:
 def rotation_vector(rotation: Floats) -> Floats:
     """Return the axis [3] of a rotation [3,3], as long as its angle in radians."""
     return np.asarray(cv2.Rodrigues(np.ascontiguousarray(rotation))[0], np.float64).reshape(3)
+
+
+def rotation_vectors(rotations: Floats) -> Floats:
+    """Return the axes [n,3] of rotations [n,3,3] by less than half a turn, each as long as its angle in radians."""
+    sines = 0.5 * np.stack([rotations[:, 2, 1], rotations[:, 0, 2], rotations[:, 1, 0]], axis=1)
+    sines -= 0.5 * np.stack([rotations[:, 1, 2], rotations[:, 2, 0], rotations[:, 0, 1]], axis=1)
+    sine = np.linalg.norm(sines, axis=1)
+    angle = np.arctan2(sine, 0.5 * (np.trace(rotations, axis1=1, axis2=2) - 1.0))
+    return np.asarray(sines * np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 1.0)[:, np.newaxis])
 
 
 def quaternion(rotation: Floats) -> Floats:
@@ -185,54 +196,55 @@ def refine_pose(seen: Observation, pose: Pose) -> Refined:
 
     Gauss-Newton on the six numbers of a small motion: a shift of the body's origin, and a rotation about it.
     """
-    information = np.zeros((6, 6))
     for _ in range(_STEPS):
         misses, slopes = _linearised(seen, pose)
-        squared = (misses**2).sum(axis=1)
         # The weight of a point that is _INLIER away is a quarter.
-        weights = (1.0 + np.where(np.isfinite(squared), squared, np.inf) / _INLIER) ** -2
-        weighted = slopes * weights[:, np.newaxis, np.newaxis]
-        information = np.einsum("nij,nik->jk", weighted, slopes)
-        information[np.diag_indices(6)] += 1e-6 * np.trace(information) / 6 + 1e-12
-        step = np.linalg.solve(information, -np.einsum("nij,ni->j", weighted, misses))
+        weights = (1.0 + np.einsum("ni,ni->n", misses, misses) / _INLIER) ** -2
+        weighted = (slopes * weights[:, np.newaxis, np.newaxis]).reshape(-1, 6)
+        information = weighted.T @ slopes.reshape(-1, 6)
+        information[_DIAGONAL] += 1e-6 * np.trace(information) / 6 + 1e-12
+        step = np.linalg.solve(information, -(misses.ravel() @ weighted))
         pose = Pose(rotation_matrix(step[3:]) @ pose.rotation, pose.translation + step[:3])
         if np.abs(step).max() < _SMALLEST_STEP:
             break
-    squared = squared_errors(seen, pose)
-    inliers = is_inlier(squared)
-    return Refined(pose, _covariance(seen.select(inliers), pose), inliers)
+    misses, slopes = _linearised(seen, pose)
+    inliers = is_inlier(np.einsum("ni,ni->n", misses, misses))
+    return Refined(pose, _covariance(misses[inliers], slopes[inliers], seen.has_depth[inliers]), inliers)
 
 
 def _linearised(seen: Observation, pose: Pose) -> tuple[Floats, Floats]:
     """Return what the pose misses [n,3], in standard deviations, and how a small motion [6] changes that [n,3,6]."""
     arms = seen.shape @ pose.rotation.T
+    right, down, away = arms.T
     x, y, z = (arms + pose.translation).T
     z = np.maximum(z, 1e-3)
-    across, known = 1.0 / (z * seen.ray_noise), seen.has_depth
+    known = seen.has_depth
     along = np.where(known, 1.0 / seen.depth_noise, 0.0)
-    misses = np.stack(
-        [
-            (x / z - seen.rays[:, 0]) / seen.ray_noise,
-            (y / z - seen.rays[:, 1]) / seen.ray_noise,
-            np.where(known, (z - seen.depth) * along, 0.0),
-        ],
-        axis=1,
-    )
-    zero = np.zeros(len(z))
-    shifts = np.stack([across, zero, -across * x / z, zero, across, -across * y / z, zero, zero, along], axis=1)
-    shifts = shifts.reshape(-1, 3, 3)
-    # A rotation r moves a point by r x arm: the rows of the slopes turn with the arms.
-    turns = np.cross(arms[:, np.newaxis], shifts)
-    return misses, np.concatenate([shifts, turns], axis=2)
+    across = 1.0 / (z * seen.ray_noise)
+    sideways, downwards = x / z, y / z
+    misses = np.empty((len(z), 3))
+    misses[:, 0] = (sideways - seen.rays[:, 0]) / seen.ray_noise
+    misses[:, 1] = (downwards - seen.rays[:, 1]) / seen.ray_noise
+    misses[:, 2] = np.where(known, (z - seen.depth) * along, 0.0)
+    # A shift moves every point alike; a rotation r moves a point by r x arm, so its slopes are arm x those of a shift.
+    slopes = np.zeros((len(z), 3, 6))
+    slopes[:, 0, 0] = slopes[:, 1, 1] = across
+    slopes[:, 0, 2], slopes[:, 1, 2], slopes[:, 2, 2] = -across * sideways, -across * downwards, along
+    slopes[:, :, 3] = down[:, np.newaxis] * slopes[:, :, 2]
+    slopes[:, :, 4] = -right[:, np.newaxis] * slopes[:, :, 2]
+    slopes[:, 1, 3] -= away * across
+    slopes[:, 0, 4] += away * across
+    slopes[:, 0, 5], slopes[:, 1, 5] = -down * across, right * across
+    return misses, slopes
 
 
-def _covariance(seen: Observation, pose: Pose) -> Floats:
-    """Return the covariance [6,6] of a pose from points that agree with it; infinite in directions they do not tell."""
-    if not len(seen.rays):
+def _covariance(misses: Floats, slopes: Floats, has_depth: NDArray[np.bool_]) -> Floats:
+    """Return the covariance [6,6] of a pose from points [n] that agree with it: infinite where they tell nothing."""
+    if not len(misses):
         return np.diag(np.full(6, np.inf))
-    misses, slopes = _linearised(seen, pose)
-    values, axes = np.linalg.eigh(np.einsum("nij,nik->jk", slopes, slopes))
-    numbers = 2 * len(seen.rays) + int(seen.has_depth.sum())
+    rows = slopes.reshape(-1, 6)
+    values, axes = np.linalg.eigh(rows.T @ rows)
+    numbers = 2 * len(misses) + int(has_depth.sum())
     # What is measured may scatter more than it should.
     scale = max(1.0, float((misses**2).sum()) / max(numbers - 6, 1))
     return np.asarray((axes * (scale / np.maximum(values, 1e-9))) @ axes.T)

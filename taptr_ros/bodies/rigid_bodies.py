@@ -19,7 +19,7 @@ from taptr_ros.bodies.rigid import (
     Pose,
     Refined,
     refine_pose,
-    rotation_vector,
+    rotation_vectors,
     search_pose,
 )
 from taptr_ros.tracking.history import NANOSECONDS
@@ -216,14 +216,12 @@ class _Body:
         agreeing = int(refined.inliers.sum())
         if agreeing < FEWEST_POINTS or agreeing < self._config.inlier_share * len(seen.rays):
             return BodyState.NOT_RIGID
-        errors = (
-            np.sqrt(np.abs(np.linalg.eigvalsh(refined.covariance[:3, :3])).max()),
-            np.sqrt(np.abs(np.linalg.eigvalsh(refined.covariance[3:, 3:])).max()),
-        )
+        variances = np.stack([refined.covariance[:3, :3], refined.covariance[3:, 3:]])
+        position, rotation = np.sqrt(np.maximum(np.linalg.eigvalsh(variances)[:, -1], 0.0))
         if (
-            _on_a_line(seen.shape[refined.inliers])
-            or errors[0] > self._config.position_error
-            or np.degrees(errors[1]) > self._config.rotation_error
+            position > self._config.position_error
+            or np.degrees(rotation) > self._config.rotation_error
+            or _on_a_line(seen.shape[refined.inliers])
         ):
             return BodyState.ON_A_LINE
         return BodyState.TRACKED
@@ -247,11 +245,10 @@ class _Body:
         inliers: NDArray[np.bool_],
         seen: Observation,
     ) -> RigidBody:
-        good = seen.select(inliers)
-        places = pose.apply(good.shape)
-        depth = np.where(good.has_depth, good.depth, places[:, 2])
-        found = np.concatenate([good.rays, np.ones((len(depth), 1))], axis=1) * depth[:, np.newaxis]
-        squared = ((places - found) ** 2).sum(axis=1)
+        places = pose.apply(seen.shape[inliers])
+        depth = np.where(seen.has_depth[inliers], seen.depth[inliers], places[:, 2])
+        squared = ((places[:, :2] - seen.rays[inliers] * depth[:, np.newaxis]) ** 2).sum(axis=1)
+        squared += (places[:, 2] - depth) ** 2
         residual = float(np.sqrt(squared.mean())) if len(squared) else np.nan
         return self._result(state, pose, covariance, points, int(inliers.sum()), residual)
 
@@ -270,17 +267,16 @@ class _Body:
         if len(self._recent) < 2:
             return np.zeros(6)
         times = np.array([stamp - newest for stamp, _ in self._recent]) / NANOSECONDS
-        values = np.array(
-            [
-                [*(other.translation - pose.translation), *rotation_vector(other.rotation @ pose.rotation.T)]
-                for _, other in self._recent
-            ]
-        )
+        turned = np.stack([other.rotation for _, other in self._recent]) @ pose.rotation.T
+        shifted = np.stack([other.translation for _, other in self._recent]) - pose.translation
+        values = np.concatenate([shifted, rotation_vectors(turned)], axis=1)
         times = times - times.mean()
         return np.asarray(times @ values / (times @ times))
 
 
 def _on_a_line(points: Floats, noise: float = 1e-4) -> bool:
     """Return whether points [n,3] are nearly on a line, or in one place; `noise` is a width that says nothing."""
-    extents = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) / np.sqrt(len(points))
-    return bool(extents[1] <= max(_THINNEST * extents[0], noise))
+    apart = points - points.mean(axis=0)
+    # The variances along the principal axes, from the least to the greatest.
+    _, middle, greatest = np.sqrt(np.maximum(np.linalg.eigvalsh(apart.T @ apart / len(points)), 0.0))
+    return bool(middle <= max(_THINNEST * greatest, noise))
