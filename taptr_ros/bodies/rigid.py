@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ _INLIER = 11.3
 _STEPS = 8
 """Most steps of a refinement."""
 
-_SMALLEST_STEP = 3e-5
+_SMALLEST_STEP = 1e-4
 """Metres and radians below which a refinement has arrived."""
 
 _DIAGONAL = np.diag_indices(6)
@@ -72,6 +72,16 @@ def quaternion(rotation: Floats) -> Floats:
     angle = float(np.linalg.norm(vector))
     # sinc(x) is sin(pi x) / (pi x).
     return np.array([*(0.5 * np.sinc(0.5 * angle / np.pi) * vector), max(np.cos(0.5 * angle), 0.0)])
+
+
+def pose_of(message: Any) -> Pose:
+    """Return a geometry_msgs/Pose, whoever made it. A quaternion of any length but 0 counts as its direction."""
+    position, orientation = message.position, message.orientation
+    x, y, z, w = (getattr(orientation, name) for name in "xyzw")
+    square = x * x + y * y + z * z + w * w
+    across = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    rotation = np.eye(3) + 2.0 * (w * across + across @ across) / square
+    return Pose(rotation, np.array([position.x, position.y, position.z]))
 
 
 def fit_motion(before: Floats, after: Floats, weights: Floats | None = None) -> Pose:
