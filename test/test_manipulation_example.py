@@ -77,5 +77,5 @@ def test_the_program_without_ros_prints_where_the_body_is(capsys: pytest.Capture
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1 ")]
     assert len(lines) == 2
     for line in lines:
-        middle = [float(number) for number in re.findall(r"-?\d+\.\d*", line)[:3]]
+        middle = [float(number) for number in line.partition("[")[2].partition("]")[0].split()]
         np.testing.assert_allclose(middle, [0.9 * (320 - 319.5) / 600, 0.9 * (240 - 239.5) / 600, 0.9], atol=0.01)

@@ -48,12 +48,13 @@ def depth_message(index: int, *, compressed: bool = False, size: tuple[int, int]
     return Image(header(index), size[0], size[1], "16UC1", 0, 2 * size[1], data)
 
 
-def info_message(index: int, focal: float = FOCAL) -> Any:
-    k = np.array([focal, 0, (WIDTH - 1) / 2, 0, focal, (HEIGHT - 1) / 2, 0, 0, 1.0])
+def info_message(index: int, focal: float = FOCAL, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Any:
+    height, width = size
+    k = np.array([focal, 0, (width - 1) / 2, 0, focal, (height - 1) / 2, 0, 0, 1.0])
     p = np.hstack([k.reshape(3, 3), np.zeros((3, 1))]).ravel()
     roi = TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     return TYPES.types["sensor_msgs/msg/CameraInfo"](
-        header(index), HEIGHT, WIDTH, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
+        header(index), height, width, "plumb_bob", np.zeros(5), k, np.eye(3).ravel(), p, 0, 0, roi
     )
 
 
@@ -65,7 +66,7 @@ def make_bag(path: Path, depth: list[Any] | None = None, infos: list[Any] | None
 
 
 def replay(bag: Path, out: Path, *options: str) -> int:
-    boxes = ["--boxes", "10,10,60,50", "--model", "lucas_kanade", "--image-topic", "/camera/color/image_raw"]
+    boxes = ["--boxes", "10,10,60,50", "--model", "lucas_kanade"]
     return main(["replay", str(bag), *boxes, "--depth-topic", DEPTH, "--out", str(out), "--quiet", *options])
 
 
@@ -128,7 +129,7 @@ def test_images_without_a_fitting_depth_image_are_counted_and_the_others_are_pla
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--depth-topic", "/nothing"], f"has no topic /nothing; choose one of {DEPTH}"),
+        (["--depth-topic", "/nothing", "--image-topic", DEPTH], f"has no topic /nothing; choose one of {DEPTH}"),
         (["--camera-info-topic", DEPTH], f"holds sensor_msgs/msg/Image on {DEPTH}; choose one of {INFO}"),
         (["--depth-tolerance", "-1"], "depth_tolerance is -1.0; use a number from 0 to 10"),
     ],

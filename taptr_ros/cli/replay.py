@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write a bag of tracks, or publish."""
-    source = open_source(arguments.bag, image_topic=arguments.image_topic)
+    source = open_source(arguments.bag, image_topic=arguments.image_topic, depth_topic=arguments.depth_topic)
     from taptr_ros.sources.bag_source import BagSource  # not before: its packages may be missing
 
     if not isinstance(source, BagSource):
