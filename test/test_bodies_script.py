@@ -40,7 +40,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_bodies_of_a_simulated_room_are_followed(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     if not importlib.util.find_spec("mujoco"):  # not importorskip: importing it decides how it draws
         pytest.skip("needs MuJoCo")
-    monkeypatch.setattr(script, "FRAMES", 8)
+    monkeypatch.setattr(script, "FRAMES", 6)
+    monkeypatch.setattr(script, "LANDED", 10)
     monkeypatch.setattr(script, "HIDDEN", range(3, 5))
     monkeypatch.setattr(script, "SETTLING", 1)
     try:

@@ -129,7 +129,10 @@ def test_images_without_a_fitting_depth_image_are_counted_and_the_others_are_pla
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--depth-topic", "/nothing", "--image-topic", "/camera/color/image_raw"], f"has no topic /nothing; choose one of {DEPTH}"),
+        (
+            ["--depth-topic", "/nothing", "--image-topic", "/camera/color/image_raw"],
+            f"has no topic /nothing; choose one of {DEPTH}",
+        ),
         (["--camera-info-topic", DEPTH], f"holds sensor_msgs/msg/Image on {DEPTH}; choose one of {INFO}"),
         (["--depth-tolerance", "-1"], "depth_tolerance is -1.0; use a number from 0 to 10"),
     ],
