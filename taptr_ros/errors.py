@@ -5,6 +5,10 @@ Every message is one sentence that says what is wrong, where, and what to do. Al
 and goes on.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class TaptrError(Exception):
     """Base class of every error that bad input or a bad environment can cause."""
@@ -56,6 +60,11 @@ class InvalidStampError(TaptrError, ValueError):
 
 class ModelFileError(TaptrError):
     """A model file that is missing, corrupt, or whose config does not fit its weights."""
+
+    @classmethod
+    def missing(cls, path: Path) -> ModelFileError:
+        """Return the error for a path at which there is no file."""
+        return cls(f"There is no model file {path}; pass the path of a .safetensors file.")
 
 
 class BackendUnavailableError(TaptrError):

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="the harness runs the nodes")
 pytest.importorskip("onnxruntime", reason="the harness runs the network")
+pytest.importorskip("safetensors", reason="the harness reads model files")
 
 ENDURANCE = Path(__file__).parent.parent / "scripts" / "endurance.py"
 

@@ -648,6 +648,32 @@ def test_quality_of_service_can_be_overridden(start: Callable[..., Running]) -> 
     assert client.frame(0).width == WIDTH
 
 
+@pytest.mark.parametrize("reach", ["LOCALHOST", "SUBNET"])
+def test_images_that_get_lost_with_best_effort_are_taken_as_reliable(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, reach: str
+) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", reach)
+    client = start({}, image_qos=RELIABLE).client
+    client.connect()
+    image = np.zeros((960, 1280, 3), np.uint8)  # more than the half a megabyte of shared memory that Fast DDS takes
+    number = 0
+
+    def send() -> None:
+        nonlocal number
+        client.send(image, stamp(number))
+        number += 1
+        time.sleep(0.1)
+
+    client.act_until_logged(send, "are taken as reliable from now on")
+    time.sleep(0.5)  # until the new subscription is known to the publisher
+    client.tracks.drain()
+    first = number
+    for _ in range(10):
+        send()
+        time.sleep(0.1)
+    assert [nanoseconds(client.tracks.next()) for _ in range(10)] == [stamp(first + each) for each in range(10)]
+
+
 def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None:
     client = start({}).client
     for _ in range(3):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from media_files import image_message, moving_scene, write_bag, write_video
@@ -68,6 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bag(folder / "my_bag", {"/camera/image_raw": images})
     topics = {"/camera/image_raw": images, "/camera/depth/image_raw": depth, "/camera/depth/camera_info": info}
     write_bag(folder / "rgbd_bag", topics)
+    labels = np.zeros(scene[0].shape[:2], np.uint8)
+    labels[50:150, 60:180], labels[200:300, 250:400] = 1, 2
+    cv2.imwrite(str(folder / "bodies.png"), labels)
     write_dataset(folder / "DIR")
     shutil.copy(ROOT / "config" / "training" / "small.yaml", folder / "RECIPE.yaml")
     return folder

@@ -156,7 +156,7 @@ def test_twenty_thousand_points_are_answered_at_once() -> None:
     xy[::2] = np.nan
     began = time.process_time()
     ids, refusals = stream.add(xy, [*range(1, 10_001)] * 2, stamp(0), replace=False)
-    assert time.process_time() - began < 0.1
+    assert time.process_time() - began < 1.0  # it takes 0.05 s; point by point it took 5 s
     assert sum(bool(id_) for id_ in ids) == 256
     assert sum(not reason for reason in refusals) == 256
 

@@ -17,10 +17,10 @@ from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from taptr_ros.msg import QueryPoint, QueryPoints, RemovePoints
+from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, RemovePoints
 
 from reliability import scene
 from reliability.mutators import Generator, mutated, odd_float, odd_integer, odd_text
@@ -63,7 +63,9 @@ class FuzzedNode:
                 "images, serialized": self._give_serialized_image,
                 "query_points": lambda rng: self._give_query(rng, by_topic=True),
                 "query_points, serialized": self._give_serialized_query,
+                "query_regions, serialized": self._give_serialized_regions,
                 "add_points": lambda rng: self._give_query(rng, by_topic=False),
+                "add_regions": self._give_regions,
                 "remove_points": self._give_removal,
                 "remove_points, the service": self._give_removal_request,
                 "get_tracks": self._give_question,
@@ -178,6 +180,31 @@ class FuzzedNode:
         self._topics["query_points"](mutated(serialize_message(query_of(scene.points(2))), rng))
         return True
 
+    def _give_regions(self, rng: Generator) -> bool:
+        query = regions_of(rng)
+        query.mode = odd_integer(rng, 0, 255) if rng.random() < 0.2 else int(rng.integers(2))
+        for box in query.boxes:
+            if rng.random() < 0.5:
+                names = ("x_offset", "y_offset", "width", "height")
+                setattr(box, names[int(rng.integers(4))], odd_integer(rng, 0, 2**32 - 1))
+        if rng.random() < 0.3:
+            _mutate_image(query.mask, rng)
+        if rng.random() < 0.3:
+            query.labels = odd_groups(rng)
+        if rng.random() < 0.3:
+            query.groups = odd_groups(rng)
+        if rng.random() < 0.3:
+            query.points_per_region = odd_integer(rng, 0, 2**32 - 1)
+        _mutate_header(query.header, rng)
+        answer = self._call("add_regions", srv.AddRegions.Request(query=query), srv.AddRegions.Response())
+        assert bool(answer.refusal) != bool(answer.regions)
+        assert all(bool(region.group) != bool(region.refusal) for region in answer.regions)
+        return any(region.group for region in answer.regions)
+
+    def _give_serialized_regions(self, rng: Generator) -> bool:
+        self._topics["query_regions"](mutated(serialize_message(regions_of(rng)), rng))
+        return True
+
     def _give_removal(self, rng: Generator) -> bool:
         self._topics["remove_points"](serialize_message(RemovePoints(ids=odd_ids(rng), groups=odd_groups(rng))))
         return True
@@ -229,6 +256,20 @@ class FuzzedNode:
 def query_of(points: NDArray[np.float64]) -> QueryPoints:
     """Return a request for points [N,2] in pixels, in the newest image."""
     return QueryPoints(points=[QueryPoint(x=float(x), y=float(y)) for x, y in points])
+
+
+def regions_of(rng: Generator) -> QueryRegions:
+    """Return a request for regions of the good stream's images, boxes or a mask."""
+    query = QueryRegions(points_per_region=int(rng.integers(1, 5)))
+    if rng.random() < 0.5:
+        query.boxes = [RegionOfInterest(x_offset=5 * index, width=30, height=30) for index in range(rng.integers(4))]
+    else:
+        labels = np.zeros((scene.HEIGHT, scene.WIDTH), "<u2" if rng.random() < 0.5 else np.uint8)
+        labels[5:40, 5:40], labels[5:40, 45:75] = 1, 200
+        query.mask.height, query.mask.width = labels.shape
+        query.mask.encoding, query.mask.step = f"mono{8 * labels.itemsize}", labels.strides[0]
+        query.mask.data = labels.tobytes()
+    return query
 
 
 def _mutate_header(header: Header, rng: Generator) -> None:

@@ -88,7 +88,7 @@ def region_queries(
     refusals: list[str] = []
     for region, group in zip(regions, numbers, strict=True):
         try:
-            points.append(points_in(region, grey, width, height, count))
+            points.append(points_in(region, grey, width, height, count).xy)
         except InvalidRegionError as error:
             refusals.append(str(error))
             continue

@@ -35,7 +35,7 @@ def load_model(path: Path) -> tuple[Config, dict[str, NDArray[Any]]]:
     Raises `ModelFileError` if the file is missing, is not a model of this package, or is damaged.
     """
     if not path.is_file():
-        raise ModelFileError(f"There is no model file {path}; pass the path of a .safetensors file.")
+        raise ModelFileError.missing(path)
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}

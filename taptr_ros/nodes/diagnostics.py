@@ -93,6 +93,12 @@ class StreamStatistics:
             self._window.reason = reason
             self._left_out += 1
 
+    def most_are_lost(self) -> bool:
+        """Return whether the transport lost more images since the last report than it brought."""
+        with self._lock:
+            window = self._window
+            return window.lost > window.processed + window.superseded + window.refused + window.left_out
+
     def report(self, name: str, state: str, info: BackendInfo | None) -> DiagnosticStatus:
         """Return the state of the stream since the last report. `info` is None while no model is loaded."""
         with self._lock:

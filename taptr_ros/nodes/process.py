@@ -53,6 +53,24 @@ class _RosLog(logging.Handler):
         get_logger("taptr_ros").warning(record.getMessage())
 
 
+def stays_on_this_machine() -> bool:
+    """Return whether ROS is told to find only processes of this machine."""
+    return os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
+
+
+def lost_images_advice() -> str:
+    """Return what to do about images that the transport loses: the end of a sentence."""
+    if stays_on_this_machine():
+        return (
+            f"ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST makes Fast DDS ignore {TRANSPORT_VARIABLE}, so unset it, or make "
+            "publisher and subscription reliable"
+        )
+    return (
+        f"start the publisher's process with {TRANSPORT_VARIABLE}='{IMAGE_TRANSPORT}', or make publisher and "
+        "subscription reliable"
+    )
+
+
 def run(
     make: Callable[[], NodeT | Sequence[NodeT]],
     start: Callable[[NodeT], None] | None = None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from typing import Any
 
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -9,6 +11,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 
@@ -31,9 +34,26 @@ def requests() -> QoSProfile:
     return reliable(1000)
 
 
+def with_reliability(profile: QoSProfile, reliability: ReliabilityPolicy) -> QoSProfile:
+    """Return a copy of `profile` with another reliability."""
+    copied = copy.copy(profile)
+    copied.reliability = reliability
+    return copied
+
+
+def all_reliable(offers: Iterable[TopicEndpointInfo]) -> bool:
+    """Return whether a reliable subscription hears all publishers with these offers."""
+    return all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+
+
 def overrides() -> QoSOverridingOptions:
     """Return the policies that parameters `qos_overrides.TOPIC.subscription.POLICY` (or `publisher`) may change."""
     return QoSOverridingOptions(_OVERRIDABLE)
+
+
+def is_overridden(node: Node, topic: str, policy: str) -> bool:
+    """Return whether a parameter of `node` sets this policy of its subscription to `topic` (full name)."""
+    return f"qos_overrides.{topic}.subscription.{policy}" in node._parameter_overrides
 
 
 def subscription_events(topic: str, logger: RcutilsLogger, **callbacks: Any) -> SubscriptionEventCallbacks:

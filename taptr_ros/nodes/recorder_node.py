@@ -71,7 +71,7 @@ class RecorderNode(ParameterNode):
             ]
             if not offers:
                 continue
-            reliable = all(offer.qos_profile.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+            reliable = qos.all_reliable(offers)
             subscribed = self._subscriptions_by_topic.get(topic)
             if subscribed is None:
                 self._subscribe(topic, offers[0].topic_type, reliable)

@@ -161,6 +161,8 @@ def _load_exported(
 def _load_model_file(
     path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
 ) -> Backend:
+    if not path.is_file():
+        raise ModelFileError.missing(path)
     try:
         import torch
 

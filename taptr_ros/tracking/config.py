@@ -77,6 +77,13 @@ class TrackerConfig:
         live=True,
     )
 
+    replenish: bool = setting(
+        False,
+        "Keep every group that began as a region at its number of points while its body is in view: a lost one is "
+        "replaced on the body. Lower `lost_after` to replace points sooner.",
+        live=True,
+    )
+
     support: Support = setting(
         "auto",
         "Hidden points that are tracked too, for models whose points attend to each other (spec section 7): `none`, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -43,7 +44,9 @@ from taptr_ros.tracking.queries import (
     chosen_groups,
     chosen_ids,
 )
-from taptr_ros.tracking.regions import Region, points_in, shrunk_grey
+from taptr_ros.tracking.regions import ChosenPoints, Region, points_in, shrinking, shrunk_grey
+from taptr_ros.tracking.replenishment import INTERVAL as REPLENISHMENT_INTERVAL
+from taptr_ros.tracking.replenishment import Replenishment
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
 from taptr_ros.tracking.states import COLUMNS, RefusedPoint, RefusedRegion, Tracks
 from taptr_ros.tracking.support import support_layout
@@ -76,6 +79,7 @@ class PointTracker:
         self._waiting: list[WaitingPoint] = []
         self._waiting_regions: list[WaitingRegion] = []
         self._ids, self._groups = IdAllocator(), IdAllocator(OWN_GROUPS_END)
+        self._replenishment = Replenishment()
         self._added = 0
         self._streams = 0
         self._scene_cuts = SceneCutDetector(config.scene_cut_threshold)
@@ -222,15 +226,16 @@ class PointTracker:
         room = self._config.capacity
         if not replace:
             room -= len(self.ids) + sum(waiting.count for waiting in self._waiting_regions)
-        found: list[NDArray[np.float64] | TaptrError] = []
+        found: list[ChosenPoints | TaptrError | None] = []
         for region, group in zip(regions, chosen, strict=True):
             try:
                 if group and group in taken:
                     raise DuplicateIdError(
                         f"Group {group} is in use or given twice; choose another, or remove that group first."
                     )
-                xy = _points_in(region, start, count)
-                needed = count if start is None else len(xy)
+                region.check()
+                points = None if start is None else _points_in(region, start, count)
+                needed = count if points is None else len(points.xy)
                 if needed > room:
                     raise _no_room(region, needed, room, self._config.capacity)
             except TaptrError as error:
@@ -238,8 +243,8 @@ class PointTracker:
                 continue
             taken.add(group)
             room -= needed
-            found.append(xy)
-        if replace and (not regions or any(isinstance(xy, np.ndarray) for xy in found)):
+            found.append(points)
+        if replace and (not regions or any(not isinstance(points, TaptrError) for points in found)):
             self.clear()
         return self._start_regions(regions, found, chosen, count, stamp, start)
 
@@ -259,7 +264,9 @@ class PointTracker:
         if unknown := sorted(set(given_groups) - set(self.groups)):
             raise UnknownIdError(f"No point has the group {unknown[0]}; remove only groups of points that exist.")
         tracks = self._live.tracks
-        self._live.remove(np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)]))
+        ended = np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)])
+        self._live.remove(ended)
+        self._replenishment.lower(ended.tolist())
         gone, gone_groups = set(given), set(given_groups)
         self._waiting = [query for query in self._waiting if query.id not in gone and query.group not in gone_groups]
         self._waiting_regions = [region for region in self._waiting_regions if region.group not in gone_groups]
@@ -268,6 +275,7 @@ class PointTracker:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
         self._live.clear()
         self._waiting, self._waiting_regions = [], []
+        self._replenishment.keep(())
 
     def reset(self) -> None:
         """Begin a new stream: remove all points, forget frames, stamps and the image size. Ids still do not repeat."""
@@ -337,9 +345,27 @@ class PointTracker:
             self._catch_up([query for query, chosen in due.items() if chosen is start], start)
         starting = _new_tracks([query for query, start in due.items() if start is None], frame)
         decoded = self._live.advance(frame, last.features if last else None, starting)
-        self._history.append(dataclasses.replace(frame, decoded=decoded))
+        self._history.append(frame := dataclasses.replace(frame, decoded=decoded))
         self._streams += last is None
+        self._replenish(frame)
         return self._report(frame, tuple(refused), tuple(refused_regions))
+
+    def _replenish(self, frame: EncodedFrame) -> None:
+        """Replace lost points of groups that began as regions, if that is wanted."""
+        if not self._config.replenish or frame.number % REPLENISHMENT_INTERVAL:
+            return
+        self._replenishment.keep(self.ids_of_groups())
+        tracks, coordinates = self._live.tracks, frame.coordinates
+        scale = shrinking(coordinates.width, coordinates.height, frame.grey)
+        xy = (coordinates.to_pixels(tracks["xy"]).astype(np.float64) + 0.5) * scale - 0.5
+        for replacement in self._replenishment.replacements(frame.grey, tracks, xy):
+            count, lost = len(replacement.xy), replacement.lost_ids
+            if len(self.ids) - len(lost) + count > self._config.capacity:
+                continue
+            self._live.remove(np.array(lost, np.uint64))
+            places = (replacement.xy + 0.5) / scale - 0.5
+            ids = self._start(places, [0] * count, [replacement.group] * count, self.ids.tolist(), frame.stamp, frame)
+            self._replenishment.replace(replacement, ids)
 
     def _check_memory(self, slots: tuple[int, int]) -> None:
         config, info = self._config, self._backend.info
@@ -418,28 +444,33 @@ class PointTracker:
     def _start_regions(
         self,
         regions: Sequence[Region],
-        found: list[NDArray[np.float64] | TaptrError],
+        found: list[ChosenPoints | TaptrError | None],
         chosen: list[int],
         count: int,
         stamp: int | None,
         start: EncodedFrame | None,
     ) -> list[AddedRegion]:
-        """Add the regions in which points [N,2] were `found`, or let them wait if `start` is None."""
-        good = [(index, xy) for index, xy in enumerate(found) if isinstance(xy, np.ndarray)]
-        groups = self._groups.assign([chosen[index] for index, _ in good], self.groups)
-        added = [AddedRegion(0, [], "" if isinstance(xy, np.ndarray) else str(xy)) for xy in found]
+        """Add the regions in which points were `found`, or let them wait if `start` is None."""
+        good = [index for index, points in enumerate(found) if not isinstance(points, TaptrError)]
+        groups = dict(zip(good, self._groups.assign([chosen[index] for index in good], self.groups), strict=True))
+        added = [AddedRegion(groups.get(index, 0), [], str(points or "")) for index, points in enumerate(found)]
         if start is None:
             self._waiting_regions += [
-                WaitingRegion(regions[index], group, count, stamp)
-                for (index, _), group in zip(good, groups, strict=True)
+                WaitingRegion(regions[index], group, count, stamp) for index, group in groups.items()
             ]
-        counts = [len(xy) for _, xy in good]
-        points = np.concatenate([xy for _, xy in good] or [np.empty((0, 2))])
-        of_points = np.repeat(groups, counts).astype(int).tolist()
-        ids = self._start(points, [0] * len(points), of_points, self.ids.tolist(), stamp, start)
-        for (index, _), group, end, length in zip(good, groups, np.cumsum(counts).tolist(), counts, strict=True):
-            added[index] = AddedRegion(group, ids[end - length : end], "")
+            return added
+        begun = {index: points for index, points in enumerate(found) if isinstance(points, ChosenPoints)}
+        xy = np.concatenate([points.xy for points in begun.values()] or [np.empty((0, 2))])
+        of_points = [groups[index] for index, points in begun.items() for _ in points.xy]
+        ids = iter(self._start(xy, [0] * len(xy), of_points, self.ids.tolist(), stamp, start))
+        for index, points in begun.items():
+            added[index] = AddedRegion(groups[index], list(itertools.islice(ids, len(points.xy))), "")
+            self._begin_body(groups[index], points, added[index].ids, start)
         return added
+
+    def _begin_body(self, group: int, points: ChosenPoints, ids: list[int], frame: EncodedFrame) -> None:
+        self._replenishment.keep(self.ids_of_groups())
+        self._replenishment.begin(group, frame.grey, points.inside, ids, points.in_grey)
 
     def _coordinates_of(self, image: NDArray[np.uint8]) -> UnitCoordinates:
         width, height = image_size(image)
@@ -539,15 +570,16 @@ class PointTracker:
                 if not is_due:
                     waiting.append(entry)
                     continue
-                xy = _points_in(entry.region, past or frame, entry.count)
-                kept = [*self.ids.tolist(), *(query.id for query in due)]
-                if len(xy) > (room := self._config.capacity - len(kept)):
-                    raise _no_room(entry.region, len(xy), room, self._config.capacity)
+                points = _points_in(entry.region, past or frame, entry.count)
+                kept, length = [*self.ids.tolist(), *(query.id for query in due)], len(points.xy)
+                if length > (room := self._config.capacity - len(kept)):
+                    raise _no_room(entry.region, length, room, self._config.capacity)
             except TaptrError as error:
                 refused.append(RefusedRegion(entry.group, str(error)))
                 continue
-            queries = self._queries(xy, [0] * len(xy), [entry.group] * len(xy), kept, entry.stamp)
+            queries = self._queries(points.xy, [0] * length, [entry.group] * length, kept, entry.stamp)
             due.update(dict.fromkeys(queries, past))
+            self._begin_body(entry.group, points, [query.id for query in queries], past or frame)
         self._waiting_regions = waiting
         return refused
 
@@ -597,11 +629,7 @@ def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
     )
 
 
-def _points_in(region: Region, frame: EncodedFrame | None, count: int) -> NDArray[np.float64]:
-    """Return points [N,2] in pixels of a region in a frame, none if that is yet to come."""
-    if frame is None:
-        region.check()
-        return np.empty((0, 2))
+def _points_in(region: Region, frame: EncodedFrame, count: int) -> ChosenPoints:
     return points_in(region, frame.grey, frame.coordinates.width, frame.coordinates.height, count)
 
 
