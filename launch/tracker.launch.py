@@ -70,8 +70,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "depth",
         default_value="",
-        description="Topic of depth images registered to the tracked ones, raw or ending with compressedDepth: start the "
-        "node depth beside the tracker, which places points and bodies in space; empty: none.",
+        description="Topic of depth images registered to the tracked ones, raw or ending with compressedDepth: start "
+        "the node depth beside the tracker, which places points and bodies in space; empty: none.",
     ),
     DeclareLaunchArgument(
         "camera_info",
