@@ -85,15 +85,15 @@ class CameraModel:
         # OpenCV stops after a few steps, far from lenses' middles too early; Newton's method ends what it began.
         wrong = ~np.isfinite(rays).all(axis=1)
         rays[wrong] = straight[wrong]
+        seen, slopes = self._distort(rays)
         for _ in range(_ITERATIONS):
-            seen, slopes = self._distort(rays)
             missing = xy - seen
             if np.abs(missing).max() < _PRECISION:
                 break
             regular = np.abs(np.linalg.det(slopes)) > 1e-9
             rays[regular] += np.linalg.solve(slopes[regular], missing[regular, :, np.newaxis])[..., 0]
             np.clip(rays, -1e3, 1e3, out=rays)
-        seen, slopes = self._distort(rays)
+            seen, slopes = self._distort(rays)
         # A lens that turns the picture over has left the range in which it was calibrated.
         good = (np.abs(xy - seen) < 10 * _PRECISION).all(axis=1) & (np.linalg.det(slopes) > 0)
         rays[~good] = np.nan

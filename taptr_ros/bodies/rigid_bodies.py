@@ -267,9 +267,9 @@ class _Body:
         if len(self._recent) < 2:
             return np.zeros(6)
         times = np.array([stamp - newest for stamp, _ in self._recent]) / NANOSECONDS
-        turned = np.stack([other.rotation for _, other in self._recent]) @ pose.rotation.T
-        shifted = np.stack([other.translation for _, other in self._recent]) - pose.translation
-        values = np.concatenate([shifted, rotation_vectors(turned)], axis=1)
+        poses = np.array([[*other.rotation, other.translation] for _, other in self._recent])
+        turned = rotation_vectors(poses[:, :3] @ pose.rotation.T)
+        values = np.concatenate([poses[:, 3] - pose.translation, turned], axis=1)
         times = times - times.mean()
         return np.asarray(times @ values / (times @ times))
 
