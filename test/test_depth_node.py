@@ -237,8 +237,9 @@ def test_bad_input_costs_its_frame_and_is_said_in_a_sentence(node: Node, start: 
     # A depth image whose stamp is of another time.
     camera.send(number + 2, depth=camera.depth_message(number + 4, good))
     camera.frame(number + 3)
-    values = _values(diagnostics.next(lambda message: _values(message).get("images without a depth image", "0") != "0"))
-    assert int(values["images whose depth or camera_info was refused"]) == 3
+    # Frames from before the nodes had found each other may count, too.
+    wanted = {"images whose depth or camera_info was refused": 3, "images without a depth image": 1}
+    diagnostics.next(lambda message: all(int(_values(message).get(key, 0)) >= least for key, least in wanted.items()))
     said = end_of(process)
     for words in (*refused, "camera_info has changed in mid-stream", "depth_image_proc"):
         assert words in said
