@@ -231,11 +231,15 @@ def test_bad_input_costs_its_frame_and_is_said_in_a_sentence(node: Node, start: 
     points, bodies = camera.frame(number, depth=camera.depth_message(number, np.full_like(good, np.nan)))
     assert np.isnan(cloud_of(points)["z"]).all()
     assert bodies.bodies[0].state in (RigidBody.TRACKED, RigidBody.ON_A_LINE)
-    # A camera that zooms.
-    points, _ = camera.frame(number + 1, info=camera.info_message(number + 1, 2 * FOCAL))
+    # A camera that zooms. Topics are not in step: the image may come before its CameraInfo, the next one will not.
+    for zoomed in (number + 1, number + 2):
+        points, _ = camera.frame(zoomed, info=camera.info_message(zoomed, 2 * FOCAL))
     assert np.ptp(cloud_of(points)["x"]) == pytest.approx(59.5 / (2 * FOCAL), abs=0.01)
+    number += 1
     # A depth image whose stamp is of another time.
-    camera.send(number + 2, depth=camera.depth_message(number + 4, good))
+    late = camera.depth_message(number + 2, good)
+    late.header.stamp = header(stamp(number + 2) - 15_000_000).stamp
+    camera.send(number + 2, depth=late)
     camera.frame(number + 3)
     # Frames from before the nodes had found each other may count, too.
     wanted = {"images whose depth or camera_info was refused": 3, "images without a depth image": 1}
