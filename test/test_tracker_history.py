@@ -18,7 +18,10 @@ POINTS = np.array([[100.0, 90.0], [60.0, 50.0]])
 def history_of(count: int, **limits: float) -> FrameHistory:
     history = FrameHistory(**{"seconds": 10.0, "frames": 100, "tolerance": 0.01, **limits})
     for frame in range(count):
-        history.append(EncodedFrame(frame, stamp(frame), UnitCoordinates(4, 4, False), f"features {frame}", False))
+        grey = np.zeros((4, 4), np.uint8)
+        history.append(
+            EncodedFrame(frame, stamp(frame), UnitCoordinates(4, 4, False), f"features {frame}", grey, False)
+        )
     return history
 
 
