@@ -285,3 +285,38 @@ def test_settings_of_the_camera_reach_it() -> None:
     heard = Heard(rectified=True, calibrated=False)
     heard.stream.add_camera_info(info("fov", [0.9]), 0, CAMERA)  # of no use to rectified images
     assert len(heard.frame(0)) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_that_arrives_ends_the_stream() -> None:
+    """Cameras, depths and positions from anywhere in the range of their numbers; after them, good ones are placed."""
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        heard = Heard(rectified=bool(rng.random() < 0.2))
+        for number in range(8):
+            d = rng.normal(0, 10.0 ** rng.integers(-3, 6), rng.choice([0, 4, 5, 8]))
+            k = np.array([10.0 ** rng.uniform(-3, 8), 0, 300, 0, 10.0 ** rng.uniform(-3, 8), 200, 0, 0, 1.0])
+            model = str(rng.choice(["plumb_bob", "rational_polynomial", "equidistant", "fov", ""]))
+            heard.stream.add_camera_info(info(model, d, k=k), number * PERIOD, CAMERA)
+            if rng.random() < 0.5:
+                heard.stream.add_camera_info(info(), number * PERIOD, CAMERA)
+            values = rng.normal(1, 10.0 ** rng.integers(-4, 30), (HEIGHT, WIDTH)).astype(np.float32)
+            values[rng.random(values.shape) < rng.random()] = rng.choice([np.nan, np.inf, 0.0, 1.0])
+            xy = rng.uniform(100, 380, (12, 2)).astype(np.float32)
+            strange = rng.integers(5)
+            if strange == 0:
+                xy[:] = xy[0]
+            elif strange == 1:
+                xy[:, 1] = xy[:, 0]
+            elif strange == 2:
+                xy *= np.float32(10.0 ** rng.integers(0, 35))
+            elif strange == 3:
+                xy[rng.integers(12)] = np.nan
+            image = DepthImage(values, 1.0)
+            state = (rng.integers(0, 5, 12) * (rng.random(12) < 0.3)).astype(np.uint8)
+            depth = StampedDepth(number * PERIOD, CAMERA, lambda image=image: image)
+            heard.frame(number, depth, xy=xy, group=rng.integers(0, 4, 12).astype(np.uint32), state=state)
+        counts = heard.stream.counts
+        assert counts.placed + counts.refused == 8
+        heard.stream.add_camera_info(info(), 8 * PERIOD, CAMERA)
+        assert len(heard.frame(8)) == 1

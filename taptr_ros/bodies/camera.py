@@ -85,6 +85,11 @@ class CameraModel:
         # OpenCV stops after a few steps, far from lenses' middles too early; Newton's method ends what it began.
         wrong = ~np.isfinite(rays).all(axis=1)
         rays[wrong] = straight[wrong]
+        with np.errstate(all="ignore"):  # coefficients may be anything; what comes of bad ones is not good below
+            return self._refined(xy, rays)
+
+    def _refined(self, xy: Floats, rays: Floats) -> Floats:
+        """Return the rays [n,2] of positions [n,2], near those given; NaN where there is none."""
         seen, slopes = self._distort(rays)
         for _ in range(_ITERATIONS):
             missing = xy - seen
