@@ -15,6 +15,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from taptr_ros.bodies.topics import camera_info_topic
+
 TRUTH = ["", "true", "false"]
 
 ARGUMENTS = [
@@ -64,6 +66,17 @@ ARGUMENTS = [
         "grid",
         default_value="",
         description="N: track N x N points from the first image on, and start again when few are located; empty: none.",
+    ),
+    DeclareLaunchArgument(
+        "depth",
+        default_value="",
+        description="Topic of depth images registered to the tracked ones, raw or ending with compressedDepth: start "
+        "the node depth beside the tracker, which places points and bodies in space; empty: none.",
+    ),
+    DeclareLaunchArgument(
+        "camera_info",
+        default_value="",
+        description="Topic of the tracked camera's CameraInfo; empty: camera_info beside the depth images.",
     ),
     DeclareLaunchArgument(
         "source",
@@ -139,6 +152,8 @@ def nodes(context: LaunchContext) -> list[object]:
     subscribers = len(started)  # the source waits until all of them can hear it
     if "grid" in given:
         started.append(_node("grid", {"side": _parameters(context, "grid")["grid"]} | clock))
+    if depth := _value(context, "depth"):
+        started.append(_depth_node(depth, _value(context, "camera_info"), clock))
     playing = {"subscribers": subscribers} | _parameters(context, "image_topic", "rate", "loop")
     if _parameters(context, "view").get("view"):
         address = _value(context, "view_address")
@@ -150,14 +165,20 @@ def nodes(context: LaunchContext) -> list[object]:
     return [*started, *map(_ending, started)]
 
 
-def _node(name: str, *parameters: object) -> Node:
+def _depth_node(depth: str, camera_info: str, clock: dict[str, object]) -> Node:
+    parameters = clock | ({"compressed": True} if depth.endswith("/compressedDepth") else {})
+    remappings = [("depth", depth), ("camera_info", camera_info or camera_info_topic(depth))]
+    return _node("depth", *([parameters] if parameters else []), remappings=remappings)
+
+
+def _node(name: str, *parameters: object, remappings: list[tuple[str, object]] | None = None) -> Node:
     return Node(
         package="taptr_ros",
         executable=name,
         name=name,
         namespace=LaunchConfiguration("namespace"),
         parameters=[*parameters],
-        remappings=[("image", LaunchConfiguration("image"))],
+        remappings=[("image", LaunchConfiguration("image"))] if remappings is None else remappings,
         output="screen",
     )
 

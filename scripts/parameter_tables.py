@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taptr_ros.nodes.configs import GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig, ViewConfig
+from taptr_ros.bodies.config import BodiesConfig
+from taptr_ros.nodes.configs import DepthConfig, GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig, ViewConfig
 from taptr_ros.nodes.parameters import parameters_of
 from taptr_ros.settings import Setting
 from taptr_ros.tracking import TrackerConfig
@@ -22,11 +23,12 @@ NODES: dict[str, tuple[type, ...]] = {
     "video_source": (VideoSourceConfig,),
     "recorder": (RecorderConfig,),
     "grid": (GridConfig,),
+    "depth": (DepthConfig, BodiesConfig),
     "view": (ViewConfig,),
 }
 """The dataclasses with the parameters of each node."""
 
-PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid"], "docs/view.md": ["view"]}
+PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid", "depth"], "docs/view.md": ["view"]}
 """The nodes whose tables each document has."""
 
 

@@ -3,11 +3,13 @@
 
 docs/tracking.webp: a clip of a robot, clicks on its first image, and the tracks that follow from them.
 docs/view.webp: the page of `taptr view` with the same clip, in Chromium.
+docs/bodies.webp: bodies in a simulated room, with their axes.
 docs/failures.jpg: scenes that are hard to track, with what is right and what is wrong marked.
 docs/lerobot.jpg: a clip as an episode of a LeRobot dataset, and the tracks that `taptr lerobot` adds to it.
 
     python scripts/pictures.py --clip bridge_0050.mp4
     python scripts/pictures.py --clip bridge_0050.mp4 --view
+    python scripts/pictures.py --bodies
     python scripts/pictures.py
     .venv-lerobot/bin/python scripts/pictures.py --episode bridge_0050.mp4
 
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.cli import main as taptr
 from taptr_ros.drawing import overlay as drawing
+from taptr_ros.drawing.axes import draw_axes
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.loading import load_backend
 from taptr_ros.sources.opening import open_source
@@ -84,6 +87,8 @@ BOX = (56, 108, 112, 142)
 """Left, top, right and bottom of the box that is drawn on the clip's first image."""
 MOMENT = 40
 """Number, from 1, of the frame in docs/view.webp, or one soon after it."""
+BODIES_SEED = 20
+"""Of the simulated room whose bodies are drawn."""
 
 HARD_SCENES = (
     (SceneConfig(kind="layered", points=48, slowest=6.0), 5),
@@ -102,6 +107,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="video: make docs/tracking.webp from it, not docs/failures.jpg")
     parser.add_argument("--episode", type=Path, help="video: make docs/lerobot.jpg from it, where LeRobot is installed")
     parser.add_argument("--view", action="store_true", help="make docs/view.webp from the clip instead")
+    parser.add_argument("--bodies", action="store_true", help="make docs/bodies.webp instead")
     arguments = parser.parse_args()
     if arguments.episode:
         cv2.imwrite(str(DOCS / "lerobot.jpg"), episode(arguments)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
@@ -110,6 +116,9 @@ def main() -> None:
         view(arguments.clip, arguments.model)
         return
     backend = load_backend(arguments.model)
+    if arguments.bodies:
+        write_moving("bodies.webp", bodies_with_axes(backend))
+        return
     if arguments.clip:
         write_moving("tracking.webp", tracking(backend, arguments.clip))
         return
@@ -245,6 +254,31 @@ def view(clip: Path, model: str) -> None:
         picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
         cv2.imwrite(str(DOCS / "view.webp"), picture, [cv2.IMWRITE_WEBP_QUALITY, 80])
         browser.close()
+
+
+def bodies_with_axes(backend: Backend) -> list[NDArray[np.uint8]]:
+    """Return pictures of a simulated room, every second frame, with tracks in the colours of their groups and axes."""
+    import bodies  # the script beside this one
+
+    room = bodies.simulated_room(bodies.FIRST_SEED + BODIES_SEED, bodies.LANDED)
+    assert room is not None
+    single = {group for group, is_rigid in room.rigid.items() if is_rigid}
+    pictures = []
+    for frame, _, lifted, found in bodies.follow(backend, room, bodies.CONFIG):
+        if frame % 2:
+            continue
+        kept = lifted.tracks.select(np.isin(lifted.tracks.group, [*single]))
+        # Ids choose the colours: one for each group.
+        tracks = dataclasses.replace(kept, ids=kept.group.astype(np.uint64))
+        picture = room.images[frame].copy()
+        for xy, identifier, seen in zip(tracks.xy, tracks.ids.tolist(), tracks.visible, strict=True):
+            colour = drawing._colour(identifier)
+            place = np.rint(xy).astype(int).tolist()
+            cv2.circle(picture, place, 4, (16, 16, 16), -1, cv2.LINE_AA)
+            cv2.circle(picture, place, 3, colour, -1 if seen else 1, cv2.LINE_AA)
+        rigid = [body for body in found if body.group in single]
+        pictures.append(draw_axes(picture, rigid, room.camera))
+    return pictures
 
 
 def failures(backend: Backend, config: SceneConfig, seed: int) -> NDArray[np.uint8]:

@@ -42,6 +42,14 @@ class InvalidImageError(TaptrError, ValueError):
     """An image that is empty, not uint8, not [H,W,3], or of another size than the stream's."""
 
 
+class InvalidCameraError(TaptrError, ValueError):
+    """A CameraInfo that does not describe a calibrated camera, or not the one that made the images."""
+
+
+class InvalidDepthError(TaptrError, ValueError):
+    """A depth image that cannot be read, or that does not lie on the tracked image pixel by pixel."""
+
+
 class InvalidMessageError(TaptrError, ValueError):
     """Bytes that are no message of the type that their topic has."""
 

@@ -18,7 +18,7 @@ LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
 CAMERAS_LAUNCH_FILE = ROOT / "launch" / "cameras.launch.py"
 ARGUMENTS = {
     *("image", "params_file", "model", "backend", "device", "autostart", "compressed", "use_sim_time", "namespace"),
-    *("grid", "source", "bag", "image_topic", "rate", "loop", "record"),
+    *("grid", "depth", "camera_info", "source", "bag", "image_topic", "rate", "loop", "record"),
     *("view", "view_address"),
 }
 
@@ -169,9 +169,10 @@ def test_choices_are_those_of_the_parameter(recorded: ModuleType) -> None:
         ),
         ({"source": "0"}, {"tracker": {}, "video_source": {"camera": 0, "subscribers": 1}}),
         (
-            {"bag": "bag", "image_topic": "/a", "record": "1", "grid": "5", "use_sim_time": "true"},
+            {"bag": "bag", "image_topic": "/a", "record": "1", "grid": "5", "use_sim_time": "true", "depth": "/d"},
             {
                 "tracker": {"use_sim_time": True},
+                "depth": {"use_sim_time": True},
                 "recorder": {"directory": "1", "use_sim_time": True},
                 "grid": {"side": 5, "use_sim_time": True},
                 "video_source": {"source": "bag", "image_topic": "/a", "subscribers": 2},
@@ -188,6 +189,35 @@ def test_arguments_become_parameters_of_their_types(
     assert types == {name: {key: type(each) for key, each in told.items()} for name, told in expected.items()}
 
 
+def test_depth_starts_one_node_more_and_changes_nothing_else(recorded: ModuleType) -> None:
+    topic = "/camera/aligned_depth_to_color/image_raw"
+    plain, beside = (
+        [node for node in recorded.nodes(context(recorded, **given)) if node.node_executable]
+        for given in ({"image": "/camera/color"}, {"image": "/camera/color", "depth": topic})
+    )
+    (tracker,), (same, depth) = plain, beside
+    assert describe(same) == describe(tracker)
+    assert depth.keywords["remappings"] == [
+        ("depth", topic),
+        ("camera_info", "/camera/aligned_depth_to_color/camera_info"),
+    ]
+    assert depth.keywords["parameters"] == []
+    _, other = (
+        node
+        for node in recorded.nodes(context(recorded, depth=f"{topic}/compressedDepth", camera_info="/info"))
+        if node.node_executable
+    )
+    assert other.keywords["remappings"] == [("depth", f"{topic}/compressedDepth"), ("camera_info", "/info")]
+    assert other.keywords["parameters"] == [{"compressed": True}]
+
+
+def describe(entity: Any) -> Any:
+    """What an action was made of, as far as it can be compared."""
+    if isinstance(entity, Recorded):
+        return type(entity).__name__, describe(list(entity.values)), describe(list(entity.keywords.items()))
+    return [describe(part) for part in entity] if isinstance(entity, list | tuple) else entity
+
+
 def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from taptr_ros.nodes import configs
@@ -198,9 +228,10 @@ def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
         "recorder": configs.RecorderConfig,
         "grid": configs.GridConfig,
         "video_source": configs.VideoSourceConfig,
+        "depth": configs.DepthConfig,
         "view": configs.ViewConfig,
     }
-    numbers = {"rate": "5", "grid": "5"}
+    numbers = {"rate": "5", "grid": "5", "depth": "/depth/compressedDepth"}
     choices = {argument.values[0]: argument.keywords.get("choices", ["x"])[-1] for argument in recorded.ARGUMENTS}
     found = parameters(recorded, **(choices | numbers | {"bag": "", "source": "clip.mp4", "view": "true"}))
     assert found.keys() == kinds.keys()
@@ -251,7 +282,7 @@ def test_the_launch_ends_with_the_tracker_and_when_another_node_fails(
     assert list(ends(recorded, name, status, shutting_down=True)) == []
 
 
-@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid"])
+@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid", "depth"])
 def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
     build = (ROOT / "CMakeLists.txt").read_text()
     assert f"\ninstall_executable({executable} cli.programs {executable})\n" in build
@@ -266,6 +297,7 @@ def test_every_node_is_an_executable_that_both_builds_install(executable: str) -
         ({}, ["tracker"]),
         ({"source": "street.mp4"}, ["tracker", "video_source"]),
         ({"bag": "my_bag", "record": "out", "grid": "8"}, ["tracker", "recorder", "grid", "video_source"]),
+        ({"depth": "/camera/depth/image_raw"}, ["tracker", "depth"]),
     ],
 )
 def test_launch_itself_starts_what_it_is_asked_for(arguments: dict[str, str], executables: list[str]) -> None:

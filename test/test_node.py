@@ -36,7 +36,8 @@ from taptr_ros.msg import QueryPoints, QueryRegions, TrackedPoint
 
 from taptr_ros import srv
 from taptr_ros.cli.live_run import NodeProcesses
-from taptr_ros.messages.ros import CLOUD_POINT, rgb_image
+from taptr_ros.messages.clouds import CLOUD_POINT
+from taptr_ros.messages.ros import rgb_image
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.parameters import parameters_of
 from taptr_ros.tracking import TrackerConfig

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from media_files import image_message, moving_scene, write_bag, write_folder, write_video
 from test_cli import environment, write_checkpoint, write_dataset
+from test_replay_depth import depth_message, info_message
 from view_client import view_process
 
 from taptr_ros.cli import COMMANDS, main
@@ -64,7 +65,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     scene = [np.tile(image, (4, 4, 1)) for image in moving_scene(6)]
     write_video(folder / "street.avi", scene).rename(folder / "street.mp4")
-    write_bag(folder / "my_bag", {"/camera/image_raw": [image_message(i, image) for i, image in enumerate(scene)]})
+    frames = range(len(scene))
+    depth = [depth_message(index, size=scene[0].shape[:2]) for index in frames]
+    info = [info_message(index, size=scene[0].shape[:2]) for index in frames]
+    images = [image_message(index, image) for index, image in enumerate(scene)]
+    write_bag(folder / "my_bag", {"/camera/image_raw": images})
+    topics = {"/camera/image_raw": images, "/camera/depth/image_raw": depth, "/camera/depth/camera_info": info}
+    write_bag(folder / "rgbd_bag", topics)
     labels = np.zeros(scene[0].shape[:2], np.uint8)
     labels[50:150, 60:180], labels[200:300, 250:400] = 1, 2
     cv2.imwrite(str(folder / "bodies.png"), labels)

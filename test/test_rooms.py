@@ -17,6 +17,7 @@ FLOORS = [
     {"model"},
     {"runtime"},
     {"tracking"},
+    {"bodies"},
     {"messages", "drawing"},
     {"sources"},
     {"evaluation", "view"},

@@ -56,7 +56,7 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(states, "Tracks", _Extended)
     names = ["taptr_ros.tracking.slot_table", "taptr_ros.messages.tracks"]
     if importlib.util.find_spec("sensor_msgs"):
-        names.append("taptr_ros.messages.ros")
+        names += ["taptr_ros.messages.clouds", "taptr_ros.messages.ros"]
     modules = [importlib.reload(importlib.import_module(name)) for name in names]
     yield modules
     monkeypatch.undo()
@@ -90,12 +90,12 @@ def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
     back = track_messages.tracks_of(message)
     for field in dataclasses.fields(_Extended):
         np.testing.assert_array_equal(getattr(back, field.name), getattr(tracks, field.name))
-    if len(extended) == 3:
-        ros = extended[2]
-        names = list(ros.CLOUD_POINT.names)
+    if len(extended) == 4:
+        *_, clouds, ros = extended
+        names = list(clouds.CLOUD_POINT.names)
         fields = ["visibility", "confidence", "id", "id_high", "group", "layer", "state"]
         assert names == ["x", "y", "z", *fields, "padding"]
         from std_msgs.msg import Header
 
-        cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, ros.CLOUD_POINT)
+        cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, clouds.CLOUD_POINT)
         assert (cloud["layer"].tolist(), cloud["id_high"].tolist()) == ([8, 9], [0, 256])

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from taptr_ros.bodies.config import BodiesConfig
 from taptr_ros.cli.arguments import count
 from taptr_ros.cli.interrupts import held_interrupt
 from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
 from taptr_ros.cli.regions import parse_boxes, read_mask, region_queries
-from taptr_ros.errors import InvalidImageError, InvalidPointsError, SourceError
+from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidPointsError, SourceError
 from taptr_ros.sources.frames import Frame, LeftOut, Report, Source
 from taptr_ros.sources.grid import MAX_SIDE
 from taptr_ros.tracking.config import TrackerConfig
@@ -62,6 +63,44 @@ def add_points_per_region_argument(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"most points in a box or label (default: {TrackerConfig.points_per_region})",
     )
+
+
+def add_depth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --depth-topic, and what belongs to it."""
+    group = parser.add_argument_group("depth")
+    group.add_argument(
+        "--depth-topic",
+        metavar="TOPIC",
+        help="topic of depth images that are registered to the tracked ones, raw or compressedDepth (png): the new bag "
+        "then has points in metres and the poses of groups as well",
+    )
+    group.add_argument(
+        "--camera-info-topic",
+        metavar="TOPIC",
+        help="topic of the tracked camera's CameraInfo (default: camera_info beside the depth images)",
+    )
+    group.add_argument(
+        "--depth-tolerance",
+        type=float,
+        metavar="S",
+        help=f"most seconds between an image and its depth image (default: {BodiesConfig.depth_tolerance})",
+    )
+    group.add_argument("--rectified", action="store_true", help="the tracked images are rectified (image_rect)")
+
+
+def check_depth_arguments(arguments: argparse.Namespace) -> None:
+    """Raise `InvalidConfigError` for arguments that need --depth-topic and come without it."""
+    for name in ("camera_info_topic", "depth_tolerance", "rectified"):
+        if arguments.depth_topic is None and getattr(arguments, name):
+            raise InvalidConfigError(
+                f"--{name.replace('_', '-')} belongs to --depth-topic; set that too, or leave it out."
+            )
+
+
+def bodies_config(arguments: argparse.Namespace) -> BodiesConfig:
+    """Return the configuration that `add_depth_arguments` describes."""
+    tolerance = BodiesConfig.depth_tolerance if arguments.depth_tolerance is None else arguments.depth_tolerance
+    return BodiesConfig(depth_tolerance=tolerance, rectified=arguments.rectified)
 
 
 def points_given(arguments: argparse.Namespace) -> str | None:

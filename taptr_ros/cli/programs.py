@@ -30,6 +30,11 @@ def grid() -> int:
     return _run("grid")
 
 
+def depth() -> int:
+    """Run the node `depth`."""
+    return _run("depth")
+
+
 def view() -> int:
     """Run the node `view`."""
     return _run("view")

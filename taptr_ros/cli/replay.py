@@ -20,8 +20,10 @@ from taptr_ros.cli.arguments import (
     tracker_config,
 )
 from taptr_ros.cli.offline import (
+    add_depth_arguments,
     add_points_arguments,
     add_topic_argument,
+    check_depth_arguments,
     point_files,
     points_given,
     requested_points,
@@ -47,6 +49,11 @@ The new bag (mcap) has one taptr_ros/msg/TrackedPoints per image, with the image
 which the image was recorded. Every image is tracked, as fast as the model allows. A damaged bag is read up to the
 damage.
 
+With --depth-topic, the new bag also has the points in metres (TRACKS/points), the bodies of groups of points (bodies)
+and their poses (bodies/poses), from depth images that are registered to the tracked ones.
+
+  taptr replay my_bag --mask bodies.png --depth-topic /camera/aligned_depth_to_color/image_raw --out bodies_bag
+
 With --publish, the messages are published as they are on the topic `image`, for a node to track. --rate is the playback
 speed. Arguments after --ros-args go to ROS.
 """
@@ -61,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
     add_rrd_argument(parser)
+    add_depth_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
     add_model_arguments(parser)
     add_size_argument(parser)
@@ -76,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write a bag of tracks, or publish."""
-    source = open_source(arguments.bag, image_topic=arguments.image_topic)
+    source = open_source(arguments.bag, image_topic=arguments.image_topic, depth_topic=arguments.depth_topic)
     from taptr_ros.sources.bag_source import BagSource  # not before: its packages may be missing
 
     if not isinstance(source, BagSource):
@@ -88,7 +96,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
-    given = points_given(arguments) or next((name for name in ("out", "rrd") if getattr(arguments, name)), None)
+    given = points_given(arguments) or next(
+        (name.replace("_", "-") for name in ("out", "rrd", "depth_topic") if getattr(arguments, name) is not None), None
+    )
     if given:
         raise InvalidConfigError(f"--publish plays the images for a node, which tracks them; leave out --{given}.")
     with requires_ros("--publish"):
@@ -103,6 +113,7 @@ def _publish(arguments: argparse.Namespace, source: BagSource) -> None:
 
 def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     """Track every image; everything that can be wrong is checked before the model loads."""
+    from taptr_ros.cli.places import Places
     from taptr_ros.sources.bags import BagWriter, RecordedMessage
     from taptr_ros.sources.interfaces import TRACKED_POINTS, serialized_tracks
 
@@ -110,12 +121,14 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
         raise InvalidConfigError("Neither --out nor --publish is set; use one of them, as in `taptr replay --help`.")
     if points_given(arguments) is None:
         raise InvalidConfigError("There are no points to track; use --points, --grid, --boxes or --mask.")
+    check_depth_arguments(arguments)
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
     inputs = [arguments.bag, *point_files(arguments), arguments.model]
     check_outputs([arguments.out, arguments.rrd], inputs, overwrite=False, is_ours=is_rrd)
     require_rerun(arguments)
     queries = requested_points(arguments, source)
+    places = Places(arguments, source) if arguments.depth_topic else None
     config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
     tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
     images = 0
@@ -124,12 +137,18 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     with BagWriter(arguments.out) as bag, contextlib.ExitStack() as opened:
         write_rrd = opened_rrd(arguments, opened)
         bag.add_topic(arguments.tracks_topic, TRACKED_POINTS)
+        if places is not None:
+            places.open(bag)
         for frame, tracks in track_frames(source, queries, tracker, quiet=arguments.quiet):
             data = serialized_tracks(tracks, frame.frame_id)
             bag.write(arguments.tracks_topic, RecordedMessage(frame.recorded, data))
             write_rrd(frame, tracks)
+            if places is not None:
+                places.add(frame, tracks)
             images += 1
             first, last = first or frame.recorded, frame.recorded
+        if places is not None:
+            places.finish()
     seconds = time.perf_counter() - started
     if not arguments.quiet:
         pace = (last - first) / NANOSECONDS / seconds if first and last else 0.0

@@ -174,6 +174,28 @@ class RecorderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class DepthConfig:
+    """What the node `depth` reads and publishes, beside `BodiesConfig`."""
+
+    compressed: bool = setting(
+        False,
+        "Whether topic `depth` carries sensor_msgs/CompressedImage of the transport compressedDepth (PNG) instead of "
+        "sensor_msgs/Image.",
+    )
+    transforms: bool = setting(
+        False,
+        "Publish the tracked bodies as frames on /tf; needs tf2_msgs.",
+    )
+    frame_prefix: str = setting(
+        "body_",
+        "The frame of a body on /tf is named by this and the number of its group.",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class ViewConfig:
     """Where the node `view` serves its page, and how it sends images."""
 

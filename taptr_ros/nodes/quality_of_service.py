@@ -16,9 +16,9 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 _OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 
 
-def newest_images() -> QoSProfile:
+def newest_images(depth: int = 5) -> QoSProfile:
     """Return the profile for live images: the same as ROS's for sensor data."""
-    return QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def images(is_reliable: bool) -> QoSProfile:
@@ -85,11 +85,14 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
     return PublisherEventCallbacks(incompatible_qos=report)
 
 
-def publisher_problems(node: Node, topic: str, kind: type) -> list[str]:
-    """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`."""
+def publisher_problems(node: Node, topic: str, kind: type, name: str = "image") -> list[str]:
+    """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`.
+
+    name: of the topic before it was remapped.
+    """
     wanted = f"sensor_msgs/msg/{kind.__name__}"
     types = _published_types(node, topic)
-    problems = _other_types(topic, types, wanted, "set the parameter `compressed` or remap `image`")
+    problems = _other_types(topic, types, wanted, f"set the parameter `compressed` or remap `{name}`")
     if types.count(wanted) > 1:
         problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
     return problems

@@ -45,11 +45,12 @@ class BagSource:
 
     can_repeat = True
 
-    def __init__(self, path: Path, topic: str | None) -> None:
+    def __init__(self, path: Path, topic: str | None, depth_topic: str | None = None) -> None:
+        """Without `topic` the bag must hold one topic of images only, besides `depth_topic`."""
         self.name = str(path)
         self.report: Report = unreported
         self._bag = BagReader(path)
-        self.topic = self._choose(topic)
+        self.topic = self._choose(topic, depth_topic)
         chosen = self._bag.topics[self.topic]
         self._kind = chosen.kind
         self.is_compressed = chosen.kind == COMPRESSED_IMAGE
@@ -83,14 +84,10 @@ class BagSource:
             usable.check()
 
     def messages(self) -> Iterator[RecordedMessage]:
-        """Yield the messages undecoded; if the first one has no stamp, all are stamped with the time of recording."""
-        stamped = None
-        for message in self._bag.messages(self.topic):
-            if stamped is None and len(message.data) >= _STAMP.stop:
-                stamped = any(message.data[_STAMP])
-            yield message if stamped in (None, True) else _stamped_as_recorded(message)
+        """Yield the messages undecoded, with stamps; see `stamped_messages`."""
+        return stamped_messages(self._bag, self.topic)
 
-    def _choose(self, topic: str | None) -> str:
+    def _choose(self, topic: str | None, depth_topic: str | None) -> str:
         """Return the topic to read; raise `SourceError` unless there is exactly one choice."""
         topics = self._bag.topics
         for name, other in topics.items():
@@ -99,7 +96,7 @@ class BagSource:
                     f"{self.name} is a recording of ROS 1 ({name} is {other.kind}); convert it first, as with "
                     "rosbags-convert."
                 )
-        image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS)
+        image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS and name != depth_topic)
         offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
         if topic is None:
             if len(image_topics) != 1:
@@ -110,6 +107,15 @@ class BagSource:
         if topic not in image_topics:
             raise SourceError(f"{topic} in {self.name} is {topics[topic].kind}, not images; {offer}.")
         return topic
+
+
+def stamped_messages(bag: BagReader, topic: str) -> Iterator[RecordedMessage]:
+    """Yield the messages of a topic undecoded; if the first one has no stamp, all get the time of recording."""
+    stamped = None
+    for message in bag.messages(topic):
+        if stamped is None and len(message.data) >= _STAMP.stop:
+            stamped = any(message.data[_STAMP])
+        yield message if stamped in (None, True) else _stamped_as_recorded(message)
 
 
 def _stamped_as_recorded(message: RecordedMessage) -> RecordedMessage:

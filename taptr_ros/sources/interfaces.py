@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from taptr_ros.bodies.stream import PlacedTracks
 from taptr_ros.errors import SourceError
+from taptr_ros.messages.bodies import RIGID_BODIES, pose_array, rigid_bodies
+from taptr_ros.messages.clouds import metric_cloud
+from taptr_ros.messages.kinds import BagKinds, header
 from taptr_ros.messages.tracks import tracked_points
-from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.tracking.states import Tracks
 
 TRACKED_POINTS = "taptr_ros/msg/TrackedPoints"
 """Message type of all tracks in one image."""
 
-_MESSAGES = ("TrackedPoint", "TrackedPoints")
+PLACES = ("sensor_msgs/msg/PointCloud2", RIGID_BODIES, "geometry_msgs/msg/PoseArray")
+"""Message types of all tracks of one image in metres, of the bodies, and of the poses of those that are tracked."""
+
+_MESSAGES = ("TrackedPoint", "TrackedPoints", "RigidBody", "RigidBodies")
 
 
 @functools.cache
@@ -33,11 +38,26 @@ def typestore() -> Typestore:
 
 def serialized_tracks(tracks: Tracks, frame_id: str) -> bytes:
     """Return tracks as a TrackedPoints message (CDR) with their image's stamp."""
-    store = typestore()
-    stamp = store.types["builtin_interfaces/msg/Time"](*divmod(tracks.stamp, NANOSECONDS))
-    header: Any = store.types["std_msgs/msg/Header"](stamp, frame_id)
-    kinds = store.types[TRACKED_POINTS], store.types["taptr_ros/msg/TrackedPoint"]
-    return bytes(store.serialize_cdr(tracked_points(tracks, header, *kinds), TRACKED_POINTS))
+    kinds = BagKinds(typestore().types)
+    message = tracked_points(
+        tracks,
+        header(kinds, tracks.stamp, frame_id),
+        kinds(TRACKED_POINTS),
+        kinds("taptr_ros/msg/TrackedPoint"),
+    )
+    return bytes(typestore().serialize_cdr(message, TRACKED_POINTS))
+
+
+def serialized_places(placed: PlacedTracks) -> tuple[bytes, bytes, bytes]:
+    """Return what is known in metres of one image as messages of the types `PLACES` (CDR), with the image's stamp."""
+    kinds = BagKinds(typestore().types)
+    head = header(kinds, placed.lifted.tracks.stamp, placed.frame_id)
+    cloud, bodies, poses = PLACES
+    return (
+        bytes(typestore().serialize_cdr(metric_cloud(placed.lifted, head, kinds), cloud)),
+        bytes(typestore().serialize_cdr(rigid_bodies(placed, head, kinds), bodies)),
+        bytes(typestore().serialize_cdr(pose_array(placed, head, kinds), poses)),
+    )
 
 
 def _message_folder() -> Path:

@@ -11,11 +11,17 @@ from taptr_ros.sources.storage_names import METADATA, is_bag
 from taptr_ros.sources.video import VideoSource
 
 
-def open_source(path: str | Path, *, image_topic: str | None = None, rate: float | None = None) -> Recording:
+def open_source(
+    path: str | Path,
+    *,
+    image_topic: str | None = None,
+    depth_topic: str | None = None,
+    rate: float | None = None,
+) -> Recording:
     """Open a video file, a folder of images or a rosbag2 (a folder with .mcap or .db3 files, or one of these).
 
-    `image_topic` chooses among a bag's topics; without it the bag must hold one image topic only. `rate`, in frames
-    per second, stamps the images of a folder (default 30).
+    `image_topic` chooses among a bag's topics; without it the bag must hold one image topic only, besides
+    `depth_topic`. `rate`, in frames per second, stamps the images of a folder (default 30).
 
     Raises `SourceError` if the source cannot be opened or holds no images, `InvalidConfigError` if an option does
     not belong to this kind of source.
@@ -35,17 +41,17 @@ def open_source(path: str | Path, *, image_topic: str | None = None, rate: float
     if rate is not None and (bag or path.is_file()):
         raise InvalidConfigError(f"{path} has its own stamps; set a rate for folders of images only.")
     if bag:
-        return _open_bag(path, image_topic)
+        return _open_bag(path, image_topic, depth_topic)
     if path.is_dir():
         return FolderSource(path, DEFAULT_RATE if rate is None else rate)
     return VideoSource(path)
 
 
-def _open_bag(path: Path, image_topic: str | None) -> Recording:
+def _open_bag(path: Path, image_topic: str | None, depth_topic: str | None) -> Recording:
     try:
         from taptr_ros.sources.bag_source import BagSource
     except ImportError as error:
         raise SourceError(
             f"{path} is a rosbag2, which needs more packages ({error}); run pip install rosbags mcap."
         ) from error
-    return BagSource(path, image_topic)
+    return BagSource(path, image_topic, depth_topic)
