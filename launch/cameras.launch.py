@@ -27,6 +27,12 @@ ARGUMENTS = [
         default_value="",
         description="N: track N x N points of every camera from its first image on; empty: none.",
     ),
+    DeclareLaunchArgument(
+        "view",
+        default_value="",
+        choices=["", "true", "false"],
+        description="Whether to serve a page for a browser, http://127.0.0.1:8765/, on which a camera can be chosen.",
+    ),
 ]
 
 
@@ -61,7 +67,8 @@ def nodes(context: LaunchContext) -> list[Node]:
         for camera in cameras
         if grid
     ]
-    return [trackers, *grids]
+    view = Node(package="taptr_ros", executable="view", name="view", output="screen")
+    return [trackers, *grids, *([view] if LaunchConfiguration("view").perform(context) == "true" else [])]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -105,6 +105,17 @@ ARGUMENTS = [
         description="Whether the source or the bag starts again at its end.",
     ),
     DeclareLaunchArgument(
+        "view",
+        default_value="",
+        choices=TRUTH,
+        description="Whether to serve a page for a browser that shows and steers the tracker: http://127.0.0.1:8765/.",
+    ),
+    DeclareLaunchArgument(
+        "view_address",
+        default_value="",
+        description="Address of this machine at which the page is served; it asks for a token, which is printed.",
+    ),
+    DeclareLaunchArgument(
         "record",
         default_value="",
         description="Folder of a new rosbag2 in which to record images and tracks; empty: none.",
@@ -122,6 +133,7 @@ KINDS = {
     "image_topic": str,
     "rate": float,
     "loop": bool,
+    "view": bool,
 }
 """Arguments that are parameters of a node, and the types of these."""
 
@@ -143,6 +155,9 @@ def nodes(context: LaunchContext) -> list[object]:
     if depth := _value(context, "depth"):
         started.append(_depth_node(depth, _value(context, "camera_info"), clock))
     playing = {"subscribers": subscribers} | _parameters(context, "image_topic", "rate", "loop")
+    if _parameters(context, "view").get("view"):
+        address = _value(context, "view_address")
+        started.append(_node("view", ({"address": _text(address)} if address else {}) | clock))
     if "source" in given and given["source"].isdigit():
         started.append(_node("video_source", {"camera": int(given["source"])} | playing))
     elif played := given.get("source") or given.get("bag"):

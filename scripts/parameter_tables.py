@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the tables of parameters into the documents, from the declarations in the code.
 
-scripts/parameter_tables.py            # brings docs/ros.md up to date
+scripts/parameter_tables.py            # brings docs/ros.md and docs/view.md up to date
 scripts/parameter_tables.py --check    # changes nothing; status 1 if a table is out of date
 """
 
@@ -11,7 +11,14 @@ import sys
 from pathlib import Path
 
 from taptr_ros.bodies.config import BodiesConfig
-from taptr_ros.nodes.configs import DepthConfig, GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig
+from taptr_ros.nodes.configs import (
+    DepthConfig,
+    GridConfig,
+    NodeConfig,
+    RecorderConfig,
+    VideoSourceConfig,
+    ViewConfig,
+)
 from taptr_ros.nodes.parameters import parameters_of
 from taptr_ros.settings import Setting
 from taptr_ros.tracking import TrackerConfig
@@ -24,10 +31,11 @@ NODES: dict[str, tuple[type, ...]] = {
     "recorder": (RecorderConfig,),
     "grid": (GridConfig,),
     "depth": (DepthConfig, BodiesConfig),
+    "view": (ViewConfig,),
 }
 """The dataclasses with the parameters of each node."""
 
-PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid", "depth"]}
+PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid", "depth"], "docs/view.md": ["view"]}
 """The nodes whose tables each document has."""
 
 

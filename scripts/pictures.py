@@ -3,9 +3,11 @@
 
 docs/tracking.webp: a clip of a robot, clicks on its first image, and the tracks that follow from them.
 docs/bodies.webp: bodies in a simulated room, with their axes.
+docs/view.webp: the page of `taptr view` with the same clip, in Chromium.
 docs/failures.jpg: scenes that are hard to track, with what is right and what is wrong marked.
 
     python scripts/pictures.py --clip bridge_0050.mp4
+    python scripts/pictures.py --clip bridge_0050.mp4 --view
     python scripts/pictures.py --bodies
     python scripts/pictures.py
 
@@ -15,7 +17,11 @@ The clip is one of BridgeData V2 (RAIL, UC Berkeley, CC BY 4.0): https://rail-be
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -67,6 +73,14 @@ PERIOD = 40_000_000
 
 BODIES_SEED = 20
 """Of the simulated room whose bodies are drawn."""
+PAGE = {"width": 1180, "height": 720}
+"""Size of the browser's window for docs/view.webp, in CSS pixels."""
+CLIP = (320, 240)
+"""Width and height of the clip."""
+BOX = (56, 108, 112, 142)
+"""Left, top, right and bottom of the box that is drawn on the clip's first image."""
+MOMENT = 40
+"""Number, from 1, of the frame in docs/view.webp, or one soon after it."""
 
 HARD_SCENES = (
     (SceneConfig(kind="layered", points=48, slowest=6.0), 5),
@@ -84,7 +98,11 @@ def main() -> None:
     parser.add_argument("--model", default="taptr_small", help="model to track with")
     parser.add_argument("--clip", type=Path, help="video: make docs/tracking.webp from it, not docs/failures.jpg")
     parser.add_argument("--bodies", action="store_true", help="make docs/bodies.webp instead")
+    parser.add_argument("--view", action="store_true", help="make docs/view.webp from the clip instead")
     arguments = parser.parse_args()
+    if arguments.view:
+        view(arguments.clip, arguments.model)
+        return
     backend = load_backend(arguments.model)
     if arguments.bodies:
         write_moving("bodies.webp", bodies_with_axes(backend))
@@ -158,6 +176,54 @@ def bodies_with_axes(backend: Backend) -> list[NDArray[np.uint8]]:
         rigid = [body for body in found if body.group in single]
         pictures.append(draw_axes(picture, rigid, room.camera))
     return pictures
+
+
+def view(clip: Path, model: str) -> None:
+    """Write a picture of the page after a box, some clicks and a good part of the clip."""
+    from playwright.sync_api import sync_playwright
+
+    command = [sys.executable, "-m", "taptr_ros", "view", clip.name, "--model", model, "--port", "0"]
+    with contextlib.ExitStack() as opened:
+        process = opened.enter_context(
+            subprocess.Popen(command, cwd=clip.parent, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        )
+        opened.callback(process.terminate)
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[1]
+        playwright = opened.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport=PAGE, color_scheme="dark", device_scale_factor=1.25)
+        page.goto(address)
+        page.wait_for_selector("#picture[data-stamp]")
+        canvas = page.locator("#picture").bounding_box()
+        assert canvas is not None
+        scale = min(canvas["width"] / CLIP[0], canvas["height"] / CLIP[1])
+        left, top = (
+            canvas[start] + (canvas[side] - scale * size) / 2
+            for start, side, size in zip("xy", ("width", "height"), CLIP, strict=True)
+        )
+
+        def place(x: float, y: float) -> tuple[float, float]:
+            return left + scale * (x + 0.5), top + scale * (y + 0.5)
+
+        page.mouse.move(*place(*BOX[:2]))
+        page.mouse.down()
+        page.mouse.move(*place(*BOX[2:]), steps=3)
+        page.mouse.up()
+        page.check("#groups")
+        for click in CLICKS:
+            page.mouse.click(*place(*click))
+            page.wait_for_timeout(60)
+        page.click("#list summary")
+        page.click("#play")
+        while int(page.inner_text("#number").split()[0]) < MOMENT:
+            page.wait_for_timeout(20)
+        page.click("#play")
+        page.mouse.move(2, 2)
+        page.wait_for_timeout(800)
+        picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        cv2.imwrite(str(DOCS / "view.webp"), picture, [cv2.IMWRITE_WEBP_QUALITY, 80])
+        browser.close()
 
 
 def failures(backend: Backend, config: SceneConfig, seed: int) -> NDArray[np.uint8]:

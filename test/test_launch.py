@@ -19,6 +19,7 @@ CAMERAS_LAUNCH_FILE = ROOT / "launch" / "cameras.launch.py"
 ARGUMENTS = {
     *("image", "params_file", "model", "backend", "device", "autostart", "compressed", "use_sim_time", "namespace"),
     *("grid", "depth", "camera_info", "source", "bag", "image_topic", "rate", "loop", "record"),
+    *("view", "view_address"),
 }
 
 if not LAUNCH_FILE.exists():
@@ -109,6 +110,7 @@ def test_cameras_share_one_process_and_each_has_its_own_topics() -> None:
     assert [grid.keywords["namespace"] for grid in grids] == ["front", "arm/left"]
     assert [grid.keywords["remappings"] for grid in grids] == [[("image", "color/image_raw")]] * 2
     assert len(launch_file.nodes(context(launch_file))) == 1
+    assert launch_file.nodes(context(launch_file, view="true"))[-1].node_executable == "view"
 
 
 @pytest.mark.usefixtures("recorded")
@@ -158,6 +160,12 @@ def test_choices_are_those_of_the_parameter(recorded: ModuleType) -> None:
         (
             {"source": "street.mp4", "rate": "15", "loop": "true"},
             {"tracker": {}, "video_source": {"source": "street.mp4", "rate": 15.0, "loop": True, "subscribers": 1}},
+        ),
+        ({"view": "true"}, {"tracker": {}, "view": {}}),
+        ({"view": "false", "view_address": "0.0.0.0"}, {"tracker": {}}),  # noqa: S104
+        (
+            {"view": "true", "view_address": "0.0.0.0", "use_sim_time": "true"},  # noqa: S104
+            {"tracker": {"use_sim_time": True}, "view": {"address": "0.0.0.0", "use_sim_time": True}},  # noqa: S104
         ),
         ({"source": "0"}, {"tracker": {}, "video_source": {"camera": 0, "subscribers": 1}}),
         (
@@ -221,10 +229,11 @@ def test_every_parameter_is_one_of_its_node(recorded: ModuleType) -> None:
         "grid": configs.GridConfig,
         "video_source": configs.VideoSourceConfig,
         "depth": configs.DepthConfig,
+        "view": configs.ViewConfig,
     }
     numbers = {"rate": "5", "grid": "5", "depth": "/depth/compressedDepth"}
     choices = {argument.values[0]: argument.keywords.get("choices", ["x"])[-1] for argument in recorded.ARGUMENTS}
-    found = parameters(recorded, **(choices | numbers | {"bag": "", "source": "clip.mp4"}))
+    found = parameters(recorded, **(choices | numbers | {"bag": "", "source": "clip.mp4", "view": "true"}))
     assert found.keys() == kinds.keys()
     for name, told in found.items():
         known = {entry.name: type(entry.default) for entry in parameters_of(kinds[name])} | {"use_sim_time": bool}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import re
 import signal
@@ -39,8 +40,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from taptr_ros.msg import QueryPoints, TrackedPoint, TrackedPoints
 
 from taptr_ros.cli import main
-from taptr_ros.cli.demo import free_folder
 from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
+from taptr_ros.cli.outputs import free_folder
 from taptr_ros.errors import SourceError
 from taptr_ros.messages.images import image_to_rgb
 from taptr_ros.messages.tracks import tracks_of
@@ -315,8 +316,8 @@ def test_demo_takes_a_new_folder_for_every_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     folders = []
     for _ in range(3):
-        folders.append(free_folder().name)
-        free_folder().mkdir()
+        folders.append(free_folder("taptr_demo").name)
+        free_folder("taptr_demo").mkdir()
     assert folders == ["taptr_demo", "taptr_demo_2", "taptr_demo_3"]
 
 
@@ -336,8 +337,12 @@ def test_demo_takes_a_bag_of_compressed_images_and_ends_in_time(
 def test_latency_counts_images_and_reports_percentiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "latency.json"
     options = ["--points", "5", "--image-size", "240x320", "--rate", "20", "--seconds", "3", "--json", str(file)]
-    assert main(["latency", *options]) == 0
+    looking = ["--view"] if importlib.util.find_spec("aiohttp") else []
+    assert main(["latency", *options, *looking]) == 0
     report = json.loads(file.read_text())
+    if looking:
+        assert 0 < report["view_images"] <= report["images_sent"]
+        assert 0.0 < report["view_processor_share"] < 1.0
     assert report["points"] == 5
     assert 0 < report["images_tracked"] <= report["images_sent"] <= 70
     for times in report["milliseconds"].values():

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import pytest
 from media_files import image_message, moving_scene, write_bag, write_video
 from test_cli import environment, write_checkpoint, write_dataset
 from test_replay_depth import depth_message, info_message
+from view_client import view_process
 
 from taptr_ros.cli import COMMANDS, main
 
@@ -77,7 +79,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [command for command in OURS if "--publish" not in command])
+@pytest.mark.parametrize(
+    "command", [command for command in OURS if "--publish" not in command and not command.startswith("taptr view")]
+)
 def test_a_command_of_this_package_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     _, name, *rest = shlex.split(command)
     if name in NEEDS_ROS:
@@ -122,6 +126,14 @@ def test_a_bag_is_played_for_a_node(folder: Path) -> None:
     assert "Traceback" not in log
 
 
+def test_a_file_is_shown_in_a_browser(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp, of the extra `view`, is not installed")
+    (command,) = (command for command in OURS if command.startswith("taptr view"))
+    monkeypatch.chdir(folder)
+    with view_process(Path(shlex.split(command)[2])) as address:
+        assert b"<!doctype html>" in urllib.request.urlopen(address).read()  # noqa: S310
+
+
 def test_every_command_of_this_package_is_in_the_readme() -> None:
     assert {command.split()[1] for command in OURS} == set(COMMANDS)
 
@@ -136,6 +148,8 @@ def test_other_commands_name_what_there_is(command: str) -> None:
         assert package == "taptr_ros"
         names = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', (ROOT / "launch" / file).read_text())
         assert {argument.partition(":=")[0] for argument in given} <= set(names)
+    elif command.startswith("ros2 run taptr_ros"):
+        assert f"install_executable({words[2]} " in (ROOT / "CMakeLists.txt").read_text()
     elif command.startswith("ros2 service call"):
         name, kind, request = words[2:]
         package, folder_name, interface = kind.split("/")
@@ -158,7 +172,9 @@ def test_other_commands_name_what_there_is(command: str) -> None:
             "colcon build",
             ". install",
         )
-        assert command.startswith((*known, "ros2 topic echo /tracks", "ros2 run rqt_image_view"))
+        assert command.startswith(
+            (*known, ".venv/bin/taptr view", "ros2 topic echo /tracks", "ros2 run rqt_image_view")
+        )
 
 
 def test_the_python_example_tracks_its_points() -> None:

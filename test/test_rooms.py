@@ -20,7 +20,7 @@ FLOORS = [
     {"bodies"},
     {"messages", "drawing"},
     {"sources"},
-    {"evaluation"},
+    {"evaluation", "view"},
     {"training", "nodes"},
     {"cli"},
     {"__main__"},

@@ -56,6 +56,8 @@ def test_the_policy_is_what_the_node_does(tracker: TrackerNode) -> None:
             names |= allowed(kind, action) & {"/tracker/get_type_description"}
         if action == "subscribe" and not importlib.util.find_spec("vision_msgs"):
             names.add("/detections")
+        if action == "publish" and not importlib.util.find_spec("foxglove_msgs"):
+            names.add("/tracks/annotations")
         assert names == allowed(kind, action)
 
 

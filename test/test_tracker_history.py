@@ -7,7 +7,7 @@ import pytest
 from reference_backend import ReferenceBackend
 from streams import PERIOD, stamp, view
 
-from taptr_ros.errors import InvalidStampError
+from taptr_ros.errors import CapacityError, DuplicateIdError, InvalidConfigError, InvalidStampError
 from taptr_ros.runtime.coordinates import UnitCoordinates
 from taptr_ros.tracking import PointTracker, TrackerConfig
 from taptr_ros.tracking.history import EncodedFrame, FrameHistory
@@ -137,3 +137,42 @@ def test_catching_up_goes_through_a_scene_cut():
     np.testing.assert_array_equal(actual.state, expected.state)
     np.testing.assert_array_equal(actual.frames_since_seen, expected.frames_since_seen)
     np.testing.assert_allclose(actual.xy, expected.xy, atol=1e-4)
+
+
+def late_follower(first: int, ids: list[int], **config: int) -> PointTracker:
+    """A tracker whose points start in an earlier frame, and that has seen the frames since, up to frame 9."""
+    follower = PointTracker(ReferenceBackend(), TrackerConfig(**config), first_number=first)
+    follower.add(POINTS, ids=ids)
+    run(follower, range(first, 10))
+    return follower
+
+
+def test_tracks_of_another_tracker_go_on_as_if_they_had_always_been_here():
+    expected = PointTracker(ReferenceBackend())
+    run(expected, range(4))
+    expected.add(POINTS, ids=[7, 8])
+    run(expected, range(4, 10))
+    tracker = PointTracker(ReferenceBackend())
+    first = tracker.add([[80.0, 60.0]]).tolist()
+    run(tracker, range(10))
+    tracker.take_over(late_follower(4, [7, 8]))
+    assert tracker.tracks.ids.tolist() == [*first, 7, 8]
+    one, other = run(tracker, range(10, 16)), run(expected, range(10, 16))
+    assert one.age.tolist()[1:] == other.age.tolist()
+    np.testing.assert_array_equal(one.xy[1:], other.xy)
+    assert tracker.add([[80.0, 60.0]]).tolist() == [9]  # ids do not repeat
+
+
+def test_tracks_of_a_tracker_that_does_not_fit_are_not_taken():
+    tracker = PointTracker(ReferenceBackend(), TrackerConfig(capacity=2))
+    tracker.add([[80.0, 60.0]], ids=[7])
+    run(tracker, range(10))
+    for follower, error, words in (
+        (PointTracker(ReferenceBackend()), InvalidStampError, "not seen the same"),
+        (late_follower(4, [1, 2], memory_slots=3), InvalidConfigError, "memory_slots"),
+        (late_follower(4, [7, 8]), DuplicateIdError, "Id 7"),
+        (late_follower(4, [8, 9]), CapacityError, "capacity of 2"),
+    ):
+        with pytest.raises(error, match=words):
+            tracker.take_over(follower)
+    assert tracker.ids.tolist() == [7]

@@ -19,6 +19,7 @@ from taptr_ros.errors import TaptrError
 COMMANDS = {
     "demo": ("demo", "run source, tracker and recorder as live ROS nodes on a real clip"),
     "track": ("track", "follow points through a video, a folder of images or a ROS 2 bag"),
+    "view": ("view", "choose points in a browser and watch them being tracked"),
     "replay": ("replay", "track points through a ROS 2 bag into another bag, or play the bag for a node"),
     "eval": ("evaluate", "measure a model's accuracy on sequences with ground truth"),
     "bench": ("bench", "time a model on this machine"),

@@ -19,10 +19,11 @@ from taptr_ros.cli.arguments import (
     tracker_node_parameters,
 )
 from taptr_ros.cli.offline import add_topic_argument, grid_side
-from taptr_ros.cli.outputs import check_outputs
+from taptr_ros.cli.outputs import check_outputs, free_folder
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
 from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.sources.demo_clip import demo_clip
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
@@ -44,6 +45,7 @@ Run the whole system on this machine: a video source, the tracker, a recorder an
 each in a process of its own. While it runs, its topics are under {NAMESPACE}.
 
   taptr demo                        # a real clip with cuts, from a package on PyPI
+  taptr demo --view                 # in a browser, too
   taptr demo --source street.mp4    # a video, a folder of images, a rosbag2, or the number of a camera
 
 When few points of the grid are located any more, as after a cut, a new grid replaces it. At the end the demo prints
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: at the source's end)")
     parser.add_argument("--grid", type=grid_side, default=8, metavar="N", help="N x N points")
     parser.add_argument(
+        "--view", action="store_true", help="show it in a browser too, and begin when somebody has opened the page"
+    )
+    parser.add_argument(
         "--out",
         type=new_folder,
         metavar="FOLDER",
@@ -73,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.cli.live_run import live_run
 
     source = _source_parameters(arguments)
-    out = arguments.out or free_folder()
+    out = arguments.out or free_folder("taptr_demo")
     check_outputs([out], [arguments.source, arguments.model], overwrite=False)
     out.mkdir()
     bag = out / "bag"
@@ -83,12 +88,6 @@ def run(arguments: argparse.Namespace) -> None:
     overlay = out / "overlay.mp4"
     _report(bag, overlay, grids)
     print(f"Look at {overlay} and {bag}.")
-
-
-def free_folder() -> Path:
-    """Return a folder for the results that does not exist yet: nothing of an earlier run is lost."""
-    names = itertools.chain(["taptr_demo"], (f"taptr_demo_{number}" for number in itertools.count(2)))
-    return next(folder for folder in map(Path, names) if not folder.exists())
 
 
 def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -110,6 +109,7 @@ def _run_nodes(
     """Run until the source ends; return how many grids of points were tracked."""
     from std_srvs.srv import Trigger
 
+    from taptr_ros.cli.live_run import START_TIME, free_port, is_listening
     from taptr_ros.msg import QueryPoints, TrackedPoints
     from taptr_ros.nodes import quality_of_service as qos
 
@@ -122,7 +122,13 @@ def _run_nodes(
     processes.start("recorder", {"directory": str(bag)})
     processes.start("grid", {"side": arguments.grid})
     watcher.call("tracker", "reset", Trigger, Trigger.Request())
-    processes.start("video_source", source_parameters | {"subscribers": 2})
+    if arguments.view:
+        port = free_port(ViewConfig.port)
+        processes.start("view", {"port": port})
+        watcher.wait("view", lambda: is_listening(port), START_TIME)
+        print(f"Open http://127.0.0.1:{port}/ in a browser: the demo begins then.", flush=True)
+    # The view listens to images while somebody looks.
+    processes.start("video_source", source_parameters | {"subscribers": 3 if arguments.view else 2})
     seconds = arguments.seconds or np.inf
     watcher.spin_while(lambda: processes.is_running("video_source") and seen.newest - seen.first < seconds)
     processes.stop("video_source")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from taptr_ros.runtime.loading import LUCAS_KANADE
 
 if TYPE_CHECKING:
     from taptr_ros.cli.live_run import NodeProcesses, Watcher
+    from taptr_ros.cli.page_viewer import PageViewer
 
 NAMESPACE = "/taptr_latency"
 
@@ -47,7 +50,8 @@ and whether any are lost. The images show a moving texture on which points can b
   tracker   of that, in the tracker
   overhead  the rest: publishing, transport, conversion and waiting
 
-The times are those of /diagnostics: percentiles over the last 1800 images.
+The times are those of /diagnostics: percentiles over the last 1800 images. With --view, somebody looks at the page of
+the node `view` meanwhile, and what that costs is told too.
 """
 
 
@@ -67,6 +71,10 @@ class LatencyReport:
     """Images that gave way to newer ones because the tracker was busy."""
     milliseconds: dict[str, dict[str, float]]
     """p50, p95 and p99 of latency, tracker and overhead."""
+    view_images: int | None = None
+    """Images that the view showed meanwhile; None without a view."""
+    view_processor_share: float | None = None
+    """Share of one processor that the view's process used."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=size, default=(480, 640), metavar="HxW", help="size of the images")
     parser.add_argument("--rate", type=positive, default=30.0, metavar="HZ", help="images per second")
     parser.add_argument("--seconds", type=positive, default=60.0, help="length of the measurement")
+    parser.add_argument("--view", action="store_true", help="with the node view, and somebody who looks at its page")
     parser.add_argument("--json", type=output_file, metavar="FILE", help="file for the numbers")
     add_overwrite_argument(parser)
     add_model_arguments(parser, default=LUCAS_KANADE)
@@ -97,6 +106,8 @@ def run(arguments: argparse.Namespace) -> None:
         f"{report.images_tracked} of {report.images_sent} images tracked, {report.images_superseded} skipped in favour "
         f"of newer ones, {report.points} points, model {report.model}"
     )
+    if report.view_processor_share is not None:
+        print(f"{report.view_images} images shown by the view, at {report.view_processor_share:.1%} of one processor")
     rows = [[name, *(f"{times[key]:.1f}" for key in PERCENTILES)] for name, times in report.milliseconds.items()]
     print(format_table(["[ms]", *PERCENTILES], rows))
     if arguments.json:
@@ -134,14 +145,20 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
     processes.start("tracker", {**tracker_node_parameters(arguments), "capacity": arguments.points})
     points = [QueryPoint(x=x, y=y) for x, y in spread_points(arguments.points, width, height).tolist()]
     watcher.call("tracker", "add_points", AddPoints, AddPoints.Request(query=QueryPoints(points=points)))
-    processes.start("video_source", {"source": str(video), "loop": True, "rate": arguments.rate})
-    watcher.wait("video_source", lambda: tracked and diagnostics, START_TIME)
-    watcher.spin_for(WARM_UP_SECONDS)
-    first = max(sent)
-    superseded = int(diagnostics["images skipped"])
-    watcher.spin_for(arguments.seconds)
-    last = max(sent)
-    watcher.spin_for(LAST_IMAGES_SECONDS)
+    with contextlib.ExitStack() as looking:
+        viewer = _looking(processes, looking) if arguments.view else None
+        processes.start("video_source", {"source": str(video), "loop": True, "rate": arguments.rate})
+        watcher.wait("video_source", lambda: tracked and diagnostics, START_TIME)
+        if viewer is not None:
+            watcher.wait("view", lambda: viewer.images, START_TIME)
+        watcher.spin_for(WARM_UP_SECONDS)
+        first = max(sent)
+        superseded = int(diagnostics["images skipped"])
+        before = viewer and (viewer.images, processes.processor_seconds("view"), time.monotonic())
+        watcher.spin_for(arguments.seconds)
+        last = max(sent)
+        after = viewer and (viewer.images, processes.processor_seconds("view"), time.monotonic())
+        watcher.spin_for(LAST_IMAGES_SECONDS)
     processes.stop_all()
     measured = {stamp for stamp in sent if first <= stamp <= last}
     arrived = measured & tracked.keys()
@@ -161,7 +178,19 @@ def _measure(arguments: argparse.Namespace, video: Path, processes: NodeProcesse
         images_tracked=len(arrived),
         images_superseded=int(diagnostics["images skipped"]) - superseded,
         milliseconds=times,
+        view_images=after[0] - before[0] if before and after else None,
+        view_processor_share=(after[1] - before[1]) / (after[2] - before[2]) if before and after else None,
     )
+
+
+def _looking(processes: NodeProcesses, looking: contextlib.ExitStack) -> PageViewer:
+    """Start the view, and somebody who looks at it until `looking` is closed."""
+    from taptr_ros.cli.live_run import free_port
+    from taptr_ros.cli.page_viewer import PageViewer
+
+    port = free_port(0)
+    processes.start("view", {"port": port})
+    return looking.enter_context(PageViewer(port))
 
 
 def _milliseconds(diagnostics: dict[str, str]) -> dict[str, dict[str, float]] | None:

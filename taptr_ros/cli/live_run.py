@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,24 @@ START_TIME = 60.0
 
 STOP_TIME = 20.0
 """Longest time in seconds until a process that was interrupted has ended."""
+
+
+def free_port(wanted: int) -> int:
+    """Return a port of this machine's own address: the one that is wanted, or any that is free if that is not."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("127.0.0.1", port))
+            found: int = tried.getsockname()[1]
+            return found
+    raise NodeFailedError("There is no free port for the view; leave --view out.")
+
+
+def is_listening(port: int) -> bool:
+    """Return whether something listens on a port of this machine's own address."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+        return True
+    return False
 
 
 class NodeFailedError(TaptrError):
@@ -67,6 +86,11 @@ class NodeProcesses:
             if process.poll():
                 raise self._failure(each, f"ended with status {process.returncode}")
         return self._running[name].poll() is None
+
+    def processor_seconds(self, name: str) -> float:
+        """Return the processor time that a running process has used so far, in seconds."""
+        fields = Path(f"/proc/{self._running[name].pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # in user and in system mode
 
     def stop(self, name: str) -> None:
         """Interrupt a process, unless it has ended, and wait until it has."""

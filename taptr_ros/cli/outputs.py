@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Iterable
@@ -48,6 +49,12 @@ def check_outputs(
             raise InvalidConfigError(
                 f"{output} exists and was not made by this command; name another output, or add --overwrite."
             )
+
+
+def free_folder(name: str) -> Path:
+    """Return a folder of this name, or with a number added, that does not exist yet: no earlier run is lost."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(folder for folder in map(Path, names) if not folder.exists())
 
 
 def is_npz_with(*names: str) -> Callable[[Path], bool]:

@@ -35,6 +35,11 @@ def depth() -> int:
     return _run("depth")
 
 
+def view() -> int:
+    """Run the node `view`."""
+    return _run("view")
+
+
 def _run(name: str) -> int:
     """Import a node and run it; return the exit status.
 

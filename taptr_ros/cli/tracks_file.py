@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,3 +51,24 @@ class TracksFile:
         with path.open("wb") as file:
             arrays: dict[str, Any] = {**self.columns, "ids": self.ids, "groups": self.groups, "stamps": self.stamps}
             np.savez_compressed(file, **arrays)
+
+    def save_csv(self, path: Path) -> None:
+        """Write one line for each track in each frame in which it exists, with a header; raises `OSError` if it cannot.
+
+        Columns: frame (from 0), stamp, id, group, then those of the npz file, with positions in x and y.
+        """
+        exists = ~np.isnan(self.columns["xy"][..., 0])
+        names = [name for name in self.columns if name != "xy"]
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["frame", "stamp", "id", "group", "x", "y", *names])
+            for frame, place in np.argwhere(exists).tolist():
+                x, y = self.columns["xy"][frame, place].tolist()
+                values = [_plain(self.columns[name][frame, place]) for name in names]
+                identity = [self.ids[place], self.groups[place]]
+                writer.writerow([frame, self.stamps[frame], *identity, f"{x:.3f}", f"{y:.3f}", *values])
+
+
+def _plain(value: Any) -> str:
+    """Return a value as the CSV has it: truth as 0 or 1, decimals with four digits."""
+    return f"{value:.4f}" if isinstance(value, np.floating) else str(int(value))

@@ -11,10 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.tracking.states import Tracks, TrackState
-
-TRAIL_FRAMES = 24
-"""Frames that a trail reaches back."""
+from taptr_ros.drawing.trails import TRAIL_FRAMES, Trails, located
+from taptr_ros.tracking.states import Tracks
 
 LABELLED_POINTS = 64
 """More points than these are drawn without ids, which would hide the picture."""
@@ -52,46 +50,34 @@ class TrackOverlay:
     """
 
     def __init__(self) -> None:
-        self._ids = np.zeros(0, np.uint64)
-        self._trails = np.zeros((0, TRAIL_FRAMES + 1, 2), np.int32)
-        self._known = np.zeros((0, TRAIL_FRAMES + 1), np.bool_)
+        self._trails = Trails()
 
     def draw(self, image: NDArray[np.uint8], tracks: Tracks) -> NDArray[np.uint8]:
         """Return a copy of the uint8 [H,W,3] RGB image with the tracks of the same frame drawn on it."""
         scale = max(0.85, max(image.shape[:2]) / 900.0)
-        located = np.isin(tracks.state, (TrackState.VISIBLE, TrackState.OCCLUDED))
-        self._extend_trails(tracks.ids, _fixed_point(tracks.xy), located)
-        colours = [_colour(identifier) for identifier in tracks.ids.tolist()]
-        canvas = self._draw_trails(np.ascontiguousarray(image), colours, max(1, round(1.6 * scale)))
-        rows = np.flatnonzero(located)
+        self._trails.extend(tracks)
+        colours = [track_colour(identifier) for identifier in tracks.ids.tolist()]
+        places = _fixed_point(self._trails.xy)
+        canvas = self._draw_trails(np.ascontiguousarray(image), places, colours, max(1, round(1.6 * scale)))
+        rows = np.flatnonzero(located(tracks))
         for row in rows:
-            _draw_point(canvas, self._trails[row, -1], colours[row], bool(tracks.visible[row]), scale)
+            _draw_point(canvas, places[row, -1], colours[row], bool(tracks.visible[row]), scale)
         if len(rows) <= LABELLED_POINTS:
             _draw_labels(canvas, tracks.xy[rows], tracks.ids[rows], scale)
         return canvas
 
-    def _extend_trails(self, ids: NDArray[np.uint64], ends: NDArray[np.int32], located: NDArray[np.bool_]) -> None:
-        """Take one more position per track; new tracks begin a trail, and those that are gone take theirs with them."""
-        if not np.array_equal(ids, self._ids):
-            old_row = {identifier: row for row, identifier in enumerate(self._ids.tolist())}
-            rows = np.array([old_row.get(identifier, -1) for identifier in ids.tolist()], np.int64)
-            trails = np.zeros((len(ids), *self._trails.shape[1:]), np.int32)
-            known = np.zeros((len(ids), self._known.shape[1]), np.bool_)
-            trails[rows >= 0], known[rows >= 0] = self._trails[rows[rows >= 0]], self._known[rows[rows >= 0]]
-            self._ids, self._trails, self._known = ids.copy(), trails, known
-        self._trails[:, :-1], self._known[:, :-1] = self._trails[:, 1:].copy(), self._known[:, 1:].copy()
-        self._trails[:, -1], self._known[:, -1] = ends, located
-
-    def _draw_trails(self, image: NDArray[np.uint8], colours: list[Colour], thickness: int) -> NDArray[np.uint8]:
+    def _draw_trails(
+        self, image: NDArray[np.uint8], places: NDArray[np.int32], colours: list[Colour], thickness: int
+    ) -> NDArray[np.uint8]:
         """Return a copy of the image with the trails, drawn from their oldest part to their newest."""
         canvas: NDArray[np.uint8] = image.copy()
         length = TRAIL_FRAMES // len(_FADES)
         for part, opacity in enumerate(_FADES):
             steps = slice(part * length, (part + 1) * length + 1)
-            trails, known = self._trails[:, steps], self._known[:, steps]
+            trails, known = places[:, steps], self._trails.known[:, steps]
             # Trails shorter than a pixel would only cost time; a lost point's trail may belong to another scene.
             moved = (np.ptp(trails, axis=1).max(axis=1, initial=0) >= 1 << _SUBPIXEL_BITS) & (known.sum(axis=1) > 1)
-            moved &= self._known[:, -1]
+            moved &= self._trails.known[:, -1]
             if not moved.any():
                 continue
             layer = canvas.copy()
@@ -170,8 +156,8 @@ class _Box(NamedTuple):
         return not (beside or self.bottom <= other.top or other.bottom <= self.top)
 
 
-def _colour(identifier: int) -> Colour:
-    """Return a bright colour; the golden ratio keeps the hues of neighbouring ids far apart."""
+def track_colour(identifier: int) -> Colour:
+    """Return the bright colour of a track, RGB; the golden ratio keeps the hues of neighbouring ids far apart."""
     red, green, blue = colorsys.hsv_to_rgb((0.03 + identifier * 0.6180339887) % 1.0, 0.72, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -15,6 +15,9 @@ from taptr_ros.errors import InvalidImageError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 
+MOST_JPEG_SIDE = 65500
+"""Most pixels per side of a JPEG."""
+
 _JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """Markers of the JPEG segments that hold the image's size."""
 
@@ -65,6 +68,29 @@ def declared_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     if head.startswith(_JPEG):
         return _jpeg_size(data)
     return 0, 0
+
+
+class JpegEncoder:
+    """Makes JPEGs of images, one after the other, of a quality from 0 to 100; an image with a larger side is shrunk.
+
+    It keeps the memory that it needs for an image, which costs more to take than the encoding. Not for several threads.
+    """
+
+    def __init__(self, quality: int, largest_side: int = MOST_JPEG_SIDE) -> None:
+        self._quality, self._largest_side = quality, largest_side
+        self._bgr: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+
+    def encode(self, image: NDArray[np.uint8]) -> bytes:
+        """Return a uint8 [H,W,3] RGB image as JPEG."""
+        scale = self._largest_side / max(image.shape[:2])
+        if scale < 1.0:
+            height, width = (max(round(scale * side), 1) for side in image.shape[:2])
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        if self._bgr.shape != image.shape:
+            self._bgr = np.empty(image.shape, np.uint8)
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR, self._bgr)
+        _, data = cv2.imencode(".jpg", self._bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        return data.tobytes()
 
 
 def _is_cut_png(data: NDArray[np.uint8]) -> bool:

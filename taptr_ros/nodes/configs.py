@@ -193,3 +193,39 @@ class DepthConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewConfig:
+    """Where the node `view` serves its page, and how it sends images."""
+
+    address: str = setting(
+        "127.0.0.1",
+        "Address to listen on. On any other than this machine's own, the page asks for a token.",
+    )
+    port: int = setting(
+        8765,
+        "Port to listen on; 0 takes any that is free.",
+        limits=(0, 65535),
+    )
+    token_file: str = setting(
+        "",
+        "File whose first line is the token; empty makes a new one at every start, if one is needed, and prints it.",
+    )
+    host_names: str = setting(
+        "",
+        "Further names of this machine, separated by commas, under which browsers may ask for the page.",
+    )
+    quality: int = setting(
+        80,
+        "Quality of the images in the browser, as of JPEG.",
+        limits=(1, 100),
+    )
+    largest_side: int = setting(
+        1280,
+        "Most pixels per side of the images in the browser; larger ones are shrunk.",
+        limits=(64, 65500),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

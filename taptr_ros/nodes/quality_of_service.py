@@ -21,6 +21,11 @@ def newest_images(depth: int = 5) -> QoSProfile:
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
+def images(is_reliable: bool) -> QoSProfile:
+    """Return the profile for images of somebody who takes them like another one does: all, or the newest ones."""
+    return with_reliability(newest_images(), ReliabilityPolicy.RELIABLE) if is_reliable else newest_images()
+
+
 def reliable(depth: int = 10) -> QoSProfile:
     """Return the profile for everything of which no message may be missing."""
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)

@@ -34,10 +34,11 @@ from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.messages.tracks import tracked_points
 from taptr_ros.msg import AddedRegion, QueryPoints, QueryRegions, RemovePoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
+from taptr_ros.nodes.annotations import AnnotationDrawer, image_annotations_kind
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
-from taptr_ros.nodes.painter import Painter
+from taptr_ros.nodes.painter import Drawer, Painter, PictureDrawer
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import (
     STOP_TIME,
@@ -69,6 +70,9 @@ CLICKED_IMAGES = ("image", "tracks/image")
 """Topics of images in which rqt_image_view can be clicked; both have the same pixels."""
 
 OUTPUTS = ((TrackedPoints, "tracks"), (PointCloud2, "tracks/cloud"), (Image, "tracks/image"))
+
+DRAWERS: dict[str, Callable[[], Drawer]] = {"tracks/image": PictureDrawer, "tracks/annotations": AnnotationDrawer}
+"""What draws the tracks for each topic; annotations only where foxglove_msgs is installed."""
 
 Transition = Callable[["TrackerNode", LifecycleState], TransitionCallbackReturn]
 
@@ -104,7 +108,7 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._tracker: SharedTracker | None = None
         self._backend_info: BackendInfo | None = None
         self._worker: FrameWorker[Any] | None = None
-        self._painter: Painter | None = None
+        self._painters: dict[str, Painter] = {}
         self._outputs: dict[str, LifecyclePublisher[Any]] = {}
         self._inputs: list[Any] = []
         self._images: Subscription[Any] | None = None
@@ -143,8 +147,9 @@ class TrackerNode(ParameterNode, LifecycleNode):
         )
         tracker = PointTracker(backend, read_config(self, TrackerConfig, {}))
         try:
-            for kind, topic in OUTPUTS:
-                self._outputs[topic] = self._output(kind, topic)
+            for kind, topic in (*OUTPUTS, (image_annotations_kind(), "tracks/annotations")):
+                if kind is not None:
+                    self._outputs[topic] = self._output(kind, topic)
         except Exception:
             self._release()
             raise
@@ -167,7 +172,12 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._statistics.begin_stream()
         self._reported_publishers = set()
         waiting = self._config.waiting_frames if self._config.every_frame else 1
-        self._painter = Painter(self._outputs["tracks/image"].publish, functools.partial(end_process_with, self))
+        fail = functools.partial(end_process_with, self)
+        self._painters = {
+            topic: Painter(drawer, self._outputs[topic].publish, fail)
+            for topic, drawer in DRAWERS.items()
+            if topic in self._outputs
+        }
         self._worker = FrameWorker("tracker", self._process, waiting, len)
         result = super().on_activate(state)
         self._subscribe()
@@ -204,12 +214,15 @@ class TrackerNode(ParameterNode, LifecycleNode):
         super().destroy_node()
 
     def _end_stream(self) -> None:
-        for worker in (self._worker, self._painter):
-            if worker is not None and not worker.stop(STOP_TIME):
+        workers: list[FrameWorker[Any] | Painter] = [*self._painters.values()]
+        if self._worker is not None:
+            workers.insert(0, self._worker)
+        for worker in workers:
+            if not worker.stop(STOP_TIME):
                 self.get_logger().warning(
                     f"An image is still in progress after {STOP_TIME:g} s; its result is dropped."
                 )
-        self._worker = self._painter = None
+        self._worker, self._painters = None, {}
         for subscription in [*self._inputs, *([self._images] if self._images else [])]:
             self.destroy_subscription(subscription)
         for service in self._answers:
@@ -462,8 +475,8 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._statistics.processed(Latency(since_stamp, seconds_in_tracker), len(step.tracks.ids))
         if self._is_wanted("tracks/cloud"):
             self._outputs["tracks/cloud"].publish(point_cloud(step.tracks, header))
-        if self._painter is not None:
-            self._painter.show(image, step.tracks, header, is_looked_at=self._is_wanted("tracks/image"))
+        for topic, painter in self._painters.items():
+            painter.show(image, step.tracks, header, is_looked_at=self._is_wanted(topic))
 
     def _is_wanted(self, topic: str) -> bool:
         return self._outputs[topic].get_subscription_count() > 0

@@ -43,6 +43,8 @@ class BagSource:
         is_compressed: whether its messages are CompressedImage.
     """
 
+    can_repeat = True
+
     def __init__(self, path: Path, topic: str | None, depth_topic: str | None = None) -> None:
         """Without `topic` the bag must hold one topic of images only, besides `depth_topic`."""
         self.name = str(path)

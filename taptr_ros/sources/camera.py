@@ -24,6 +24,7 @@ class CameraSource:
 
     frame_count = None
     is_compressed = False
+    can_repeat = False
 
     def __init__(self, number: int, width: int = 0, height: int = 0, rate: float = 0.0) -> None:
         self.name = f"camera {number}"

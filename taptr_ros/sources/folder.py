@@ -25,6 +25,7 @@ class FolderSource:
     """
 
     is_compressed = False
+    can_repeat = True
 
     def __init__(self, path: Path, rate: float) -> None:
         if not 0 < rate <= MAX_RATE:

@@ -59,6 +59,10 @@ class Source(Protocol):
     def is_compressed(self) -> bool:
         """Whether the images lie in the source as sensor_msgs/CompressedImage messages."""
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether every iteration yields the same frames; a camera goes on where it is."""
+
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames from the first on; raise `SourceError` if there is none, or where no more can be read."""
 

@@ -20,6 +20,7 @@ class VideoSource:
     """A video file, with the stamps of its container made strictly increasing."""
 
     is_compressed = False
+    can_repeat = True
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

@@ -84,9 +84,13 @@ class TrackSet:
         self._table.clear()
         self._arrays.free(0)
 
-    def adopt(self, other: TrackSet) -> None:
-        """Take over the tracks of another set, and their local support points, as they are; `other` is emptied."""
+    def adopt(self, other: TrackSet, first_sequence: int = 0) -> None:
+        """Take over the tracks of another set, and their local support points, as they are; `other` is emptied.
+
+        `first_sequence` is added to their numbers in the order in which tracks were added.
+        """
         moving = np.flatnonzero(other._table.live["place"] < 0)
+        other._table.live["sequence"] += first_sequence
         rows = self._table.append(other._table.live[moving])
         for row, source_row in zip(rows.tolist(), moving.tolist(), strict=True):
             self._arrays.copy_row(row, other._arrays, source_row)

@@ -66,11 +66,13 @@ class PointTracker:
     the incoming image, (0, 0) the centre of its top-left pixel; stamps are nanoseconds and the only clock.
 
     A call that raises an exception of `taptr_ros.errors` has changed nothing. Not safe for several threads at once.
+    `first_number` is the number of the first frame: that of another tracker, which is to `take_over` the tracks later.
     Raises `InvalidConfigError`, before memory is taken, for a configuration that this machine has not enough of it for.
     """
 
-    def __init__(self, backend: Backend, config: TrackerConfig | None = None) -> None:
+    def __init__(self, backend: Backend, config: TrackerConfig | None = None, first_number: int = 0) -> None:
         self._backend = backend
+        self._first_number = first_number
         self._config = config = config or TrackerConfig()
         # While points catch up, no more frames can be remembered than the history holds.
         slots = (config.memory_slots, min(config.memory_slots, config.history_frames))
@@ -193,6 +195,34 @@ class PointTracker:
         for index, id_ in zip(good, accepted, strict=True):
             result[index] = id_
         return result, ["" if error is None else str(error) for error in errors]
+
+    def take_over(self, other: PointTracker) -> None:
+        """Take over the tracks of another tracker on the same backend, which is empty then.
+
+        Both must have seen the same newest image, under the same number, and share their memory's layout. Raises
+        `InvalidStampError` if they have not, `DuplicateIdError` and `CapacityError` as `add` does, and
+        `InvalidConfigError` if the layout differs.
+        """
+        mine, others = self.newest, other.newest
+        if mine is None or others is None or (mine.stamp, mine.number) != (others.stamp, others.number):
+            raise InvalidStampError("The two trackers have not seen the same newest image; step both through it first.")
+        if other.config.memory_slots != self._config.memory_slots:
+            raise InvalidConfigError(
+                f"memory_slots is {self._config.memory_slots} here and {other.config.memory_slots} there; make both "
+                "trackers with the same."
+            )
+        ids = other._live.tracks["id"].tolist()
+        kept = self.ids.tolist()
+        if twice := set(ids) & set(kept):
+            raise DuplicateIdError(f"Id {min(twice)} is in use in both trackers; choose others.")
+        if len(ids) + len(kept) > self._config.capacity:
+            raise CapacityError(
+                f"{len(ids)} points and the {len(kept)} present exceed the capacity of {self._config.capacity}; "
+                "remove some or raise `capacity`."
+            )
+        self._ids.assign(ids, kept)
+        self._live.adopt(other._live, self._added)
+        self._added += other._added
 
     def add_regions(
         self,
@@ -336,7 +366,8 @@ class PointTracker:
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
-        frame = EncodedFrame(last.number + 1 if last else 0, stamp, coordinates, features, grey, scene_cut)
+        number = last.number + 1 if last else self._first_number
+        frame = EncodedFrame(number, stamp, coordinates, features, grey, scene_cut)
 
         settled = {query.id for query in due} | {point.id for point in refused}
         self._waiting = [query for query in self._waiting if query.id not in settled]

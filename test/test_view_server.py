@@ -1,0 +1,370 @@
+"""The server of the page, as pages and strangers reach it over the network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import string
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="aiohttp, of the extra `view`, is not installed")
+
+import aiohttp
+from view_client import Named, Still, wait_until
+
+from taptr_ros.errors import BackendUnavailableError
+from taptr_ros.view import protocol
+from taptr_ros.view.gate import Gate
+from taptr_ros.view.server import CLOSE_TOO_MANY, CLOSE_WRONG_TOKEN, ViewServer
+
+TOKEN = "correct horse battery"  # noqa: S105
+FUZZED_MESSAGES = 5000
+
+
+@pytest.fixture
+def still() -> Iterator[Still]:
+    still = Still()
+    yield still
+    still.stage.stop()
+
+
+@pytest.fixture
+def server(still: Still) -> Iterator[ViewServer]:
+    server = ViewServer(Named(tracker=still), Gate("127.0.0.1", None), "127.0.0.1", 0)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def locked(still: Still) -> Iterator[ViewServer]:
+    server = ViewServer(Named(tracker=still), Gate("127.0.0.1", TOKEN), "127.0.0.1", 0)
+    yield server
+    server.stop()
+
+
+class Page:
+    """What the page does, by hand."""
+
+    def __init__(self, client: Any, server: ViewServer, **headers: str) -> None:
+        self.client, self.server = client, server
+        self.headers = {"Origin": f"http://127.0.0.1:{server.port}"} | headers
+
+    async def open(self, token: str = "") -> Any:
+        url = f"http://127.0.0.1:{self.server.port}/socket"
+        opened = await self.client.ws_connect(url, headers=self.headers, max_msg_size=0)
+        await opened.send_json({"do": "hello", "token": token})
+        return opened
+
+
+def run(server: ViewServer, act: Callable[[Page], Awaitable[Any]], **headers: str) -> Any:
+    async def all_of_it() -> Any:
+        async with aiohttp.ClientSession() as client:
+            return await act(Page(client, server, **headers))
+
+    return asyncio.run(asyncio.wait_for(all_of_it(), 60.0))
+
+
+async def receive(opened: Any, kind: str) -> dict[str, Any]:
+    """Return the next text of a kind."""
+    while True:
+        message = await opened.receive(timeout=20.0)
+        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
+        if message.type == aiohttp.WSMsgType.TEXT:
+            text: dict[str, Any] = json.loads(message.data)
+            if text["is"] == kind:
+                return text
+
+
+async def close_code(opened: Any) -> int:
+    while (message := await opened.receive(timeout=20.0)).type != aiohttp.WSMsgType.CLOSE:
+        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
+    return int(message.data)
+
+
+def test_the_page_is_served_with_its_own_files_only(server: ViewServer) -> None:
+    async def act(page: Page) -> None:
+        async def get(path: str) -> Any:
+            return await page.client.get(f"http://127.0.0.1:{server.port}{path}")
+
+        index = await get("/")
+        text = await index.text()
+        assert index.status == 200
+        assert "<!doctype html>" in text
+        policy = index.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        for name, kind in (("main.js", "text/javascript"), ("style.css", "text/css"), ("icon.svg", "image/svg+xml")):
+            found = await get(f"/{name}")
+            assert (found.status, found.headers["Content-Type"].partition(";")[0]) == (200, kind)
+            assert found.headers["X-Content-Type-Options"] == "nosniff"
+            body = await found.text()
+            assert "http://" not in body.replace("http://www.w3.org/2000/svg", "")
+            assert "https://" not in body
+        for name in ("/server.py", "/../server.py", "/%2e%2e/server.py", "/page/main.js", "/main.js/", "/__init__.py"):
+            assert (await get(name)).status == 404, name
+        assert (await page.client.post(f"http://127.0.0.1:{server.port}/", data=b"x")).status == 405
+
+    run(server, act)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", ""])
+def test_another_name_for_this_machine_is_refused(server: ViewServer, host: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert b" 403 " in answer.partition(b"\r\n")[0] or b" 400 " in answer.partition(b"\r\n")[0]
+    assert b"doctype" not in answer
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1"])
+def test_another_page_cannot_connect(server: ViewServer, origin: str) -> None:
+    async def act(page: Page) -> int:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as error:
+            await page.open()
+        return int(error.value.status)
+
+    assert run(server, act, Origin=origin) == 403
+
+
+def test_commands_reach_the_session_and_are_answered(server: ViewServer, still: Still) -> None:
+    async def act(page: Page) -> None:
+        opened = await page.open()
+        status = await receive(opened, "status")
+        assert (status["sessions"], status["session"], status["kind"]) == (["tracker"], "tracker", "live")
+        await opened.send_json({"do": "clear", "request": 7})
+        assert await receive(opened, "answer") == {"is": "answer", "request": 7, "text": "done"}
+        await opened.send_str("{}")
+        assert "names no command" in (await receive(opened, "answer"))["refused"]
+        await opened.send_bytes(b"\0")
+        assert "text only" in (await receive(opened, "answer"))["refused"]
+        await opened.send_json({"do": "choose", "name": "other", "request": 8})
+        assert "gone" in (await receive(opened, "answer"))["refused"]
+        still.sentence = "Look out."
+        while (await receive(opened, "status"))["sentence"] != "Look out.":
+            pass
+
+    run(server, act)
+    assert still.asked == [protocol.Clear()]
+    wait_until(lambda: still.stage.viewers == 0)
+
+
+def test_images_come_as_fast_as_the_viewer_draws(server: ViewServer, still: Still) -> None:
+    async def act(page: Page) -> None:
+        opened = await page.open()
+        while not still.stage.viewers:
+            await asyncio.sleep(0.01)
+        made: list[int] = []
+
+        def show(number: int) -> None:
+            still.stage.show(lambda: made.append(number) or b"%d" % number)  # type: ignore[func-returns-value]
+
+        got = []
+        for number in range(20):
+            show(number)
+            await asyncio.sleep(0.02)
+        while len(got) < 2:
+            message = await opened.receive(timeout=20.0)
+            if message.type == aiohttp.WSMsgType.BINARY:
+                got.append(int(message.data))
+        assert got == [0, 1]  # so many may be on their way
+        assert made == [0, 1]  # and no others were encoded
+        await opened.send_json({"do": "ready"})
+        while (message := await opened.receive(timeout=20.0)).type != aiohttp.WSMsgType.BINARY:
+            pass
+        assert int(message.data) == 19
+        assert made == [0, 1, 19]
+
+    run(server, act)
+
+
+def test_a_viewer_can_choose_another_session(still: Still) -> None:
+    other = Still()
+    server = ViewServer(Named(first=still, second=other), Gate("127.0.0.1", None), "127.0.0.1", 0)
+
+    async def act(page: Page) -> None:
+        opened = await page.open()
+        assert (await receive(opened, "status"))["session"] == "first"
+        await opened.send_json({"do": "choose", "name": "second", "request": 1})
+        assert (await receive(opened, "status"))["session"] == "second"
+        assert (still.stage.viewers, other.stage.viewers) == (0, 1)
+        await opened.send_json({"do": "clear", "request": 2})
+        await receive(opened, "answer")
+
+    try:
+        run(server, act)
+        wait_until(lambda: other.asked == [protocol.Clear()])
+        assert still.asked == []
+    finally:
+        server.stop()
+        other.stage.stop()
+
+
+def test_without_a_session_the_page_says_so() -> None:
+    sessions = Named()
+    server = ViewServer(sessions, Gate("127.0.0.1", None), "127.0.0.1", 0)
+    still = Still()
+
+    async def act(page: Page) -> None:
+        opened = await page.open()
+        assert (await receive(opened, "status"))["sentence"] == "There is nothing to see."
+        await opened.send_json({"do": "clear", "request": 1})
+        assert (await receive(opened, "answer"))["refused"] == "There is nothing to see."
+        sessions.sessions = {"tracker": still}
+        while (await receive(opened, "status"))["session"] != "tracker":
+            pass
+        sessions.sessions = {}
+        while (await receive(opened, "status"))["session"]:
+            pass
+
+    try:
+        run(server, act)
+    finally:
+        server.stop()
+        still.stage.stop()
+
+
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", TOKEN[:-1]])
+def test_a_wrong_token_shows_nothing(locked: ViewServer, still: Still, token: str) -> None:
+    async def act(page: Page) -> None:
+        opened = await page.open(token)
+        message = await opened.receive(timeout=20.0)  # nothing comes before the close
+        assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, CLOSE_WRONG_TOKEN)
+
+    run(locked, act)
+    assert still.stage.viewers == 0
+
+
+def test_the_token_opens(locked: ViewServer) -> None:
+    async def act(page: Page) -> None:
+        assert (await receive(await page.open(TOKEN), "status"))["session"] == "tracker"
+
+    run(locked, act)
+    assert locked.url.endswith("#token=correct%20horse%20battery")
+
+
+def test_without_hello_nothing_is_shown(locked: ViewServer, still: Still) -> None:
+    async def act(page: Page) -> int:
+        opened = await page.client.ws_connect(f"http://127.0.0.1:{locked.port}/socket", headers=page.headers)
+        await opened.send_json({"do": "clear"})
+        return await close_code(opened)
+
+    assert run(locked, act) == aiohttp.WSCloseCode.POLICY_VIOLATION
+    assert still.asked == []
+
+
+def test_too_large_and_too_many_messages_end_a_connection(server: ViewServer) -> None:
+    async def large(page: Page) -> int:
+        opened = await page.open()
+        await opened.send_str(" " * (protocol.MOST_BYTES + 1))
+        return await close_code(opened)
+
+    async def many(page: Page) -> int:
+        opened = await page.open()
+        for _ in range(2000):
+            await opened.send_str('{"do":"ready"}')
+        return await close_code(opened)
+
+    assert run(server, large) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+    assert run(server, many) == CLOSE_TOO_MANY
+
+
+def test_a_port_in_use_is_said(server: ViewServer, still: Still) -> None:
+    with pytest.raises(BackendUnavailableError, match=f"port {server.port}"):
+        ViewServer(Named(tracker=still), Gate("127.0.0.1", None), "127.0.0.1", server.port)
+
+
+def rubbish(random_: random.Random) -> str | bytes:
+    """A message that the page would not send: random, or a good one with something wrong in it."""
+    good: list[dict[str, Any]] = [
+        {"do": "add", "points": [[1, 2]], "stamp": "3", "request": 1},
+        {"do": "add_grid", "side": 4, "stamp": "3"},
+        {"do": "add_box", "box": [0, 0, 9, 9], "stamp": "3"},
+        {"do": "remove", "ids": ["1", "2"]},
+        {"do": "set", "name": "lost_after", "value": 3},
+        {"do": "seek", "frame": 3},
+        {"do": "save", "what": "npz"},
+        {"do": "choose", "name": "tracker"},
+        {"do": "hello", "token": "x"},
+        {"do": "play"},
+    ]
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        2**70,
+        1e308,
+        "",
+        "\0",
+        "../../etc/passwd",
+        [],
+        {},
+        [[]],
+        [[1, 2, 3]],
+        "9" * 40,
+    ]
+    kind = random_.randrange(5)
+    if kind == 0:
+        return random_.randbytes(random_.randrange(200))
+    if kind == 1:
+        return "".join(random_.choices(string.printable + "\u2028\U0001f600\x7f", k=random_.randrange(200)))
+    message = dict(random_.choice(good))
+    if kind == 2:
+        message[random_.choice([*message, "more"])] = random_.choice(values)
+    elif kind == 3:
+        message.pop(random_.choice([*message]))
+    text = json.dumps(message)
+    if kind == 4:
+        place = random_.randrange(len(text))
+        text = text[:place] + random_.choice(['"', "[", "{", "}", "NaN", "1e999", "\\ud800", ""]) + text[place + 1 :]
+    return text
+
+
+def test_rubbish_by_the_thousand_changes_nothing(server: ViewServer, still: Still) -> None:
+    random_ = random.Random(15)
+
+    async def act(page: Page) -> int:
+        sent = 0
+        while sent < FUZZED_MESSAGES:
+            opened = await page.open()
+            for _ in range(200):  # fewer than would end the connection for their number
+                message = rubbish(random_)
+                await (opened.send_bytes(message) if isinstance(message, bytes) else opened.send_str(message))
+                sent += 1
+            await opened.close()
+        return sent
+
+    assert run(server, act) >= FUZZED_MESSAGES
+    # What was no rubbish came through, and only in the form that was checked.
+    for command in still.asked:
+        assert isinstance(command, protocol.Command)
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(random_.randbytes(random_.randrange(1, 300)))
+    for line in (
+        "GET / HTTP/1.1\r\nHost: " + "a" * 10_000,
+        "GET /" + "a" * 10_000,
+        "\r\n" * 100,
+        "GET /socket HTTP/1.1",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(line.encode() + b"\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(5.0)
+            connection.recv(100)
+    began = time.monotonic()
+    run(server, _is_alive)
+    assert time.monotonic() - began < 5.0
+    wait_until(lambda: still.stage.viewers == 0)
+
+
+async def _is_alive(page: Page) -> None:
+    opened = await page.open()
+    assert (await receive(opened, "status"))["session"] == "tracker"
