@@ -64,3 +64,15 @@ def test_onnx_runtime_is_never_installed_twice() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     assert re.findall(r'^(\w+) = \["onnxruntime', project, flags=re.MULTILINE) == ["cpu", "gpu"]
     assert len(re.findall(r'"onnxruntime[\w-]*>', project)) == 2
+
+
+def test_every_file_of_the_page_is_installed_and_served() -> None:
+    pytest.importorskip("aiohttp", reason="aiohttp, of the extra `view`, is not installed")
+    from taptr_ros.view.server import _page_files
+
+    files = [*(ROOT / "taptr_ros" / "view" / "page").iterdir()]
+    assert '"view/page/*"' in (ROOT / "pyproject.toml").read_text()  # which takes files, not folders
+    assert {path.name for path in files} == set(_page_files())
+    for path in files:  # imports and links name files that are there
+        for name in re.findall(r'(?:from "\./|src="|href=")([\w.]+)"', path.read_text()):
+            assert (path.parent / name).is_file(), f"{path.name}: {name}"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from media_files import HEIGHT, SHIFT, WIDTH, moving_scene, write_video
-from view_client import wait_until
+from view_client import TIMEOUT, wait_until
 
 from taptr_ros.cli import main
 from taptr_ros.cli.file_session import FileSession
@@ -263,7 +263,7 @@ class Seen:
         self.session.start()
 
     def do(self, command: protocol.Command) -> dict[str, Any]:
-        return asyncio.run(self.session.do(command))
+        return asyncio.run(asyncio.wait_for(self.session.do(command), TIMEOUT))
 
     def add(self, x: float, y: float) -> str:
         """Add a point in the frame that is shown."""

@@ -12,7 +12,7 @@ export function element(id) {
 export function show_numbers(status) {
   const rows = [
     ["Rate", status.rate === null ? null : `${status.rate.toFixed(1)} images/s`],
-    [status.kind === "file" ? "Time per image" : "Latency", times(status)],
+    [status.kind === "file" ? "Time p50 / p95" : "Latency p50 / p95", times(status)],
     ["Not tracked", status.dropped === null ? null : `${status.dropped} images`],
     ["Points", status.points],
     ["Model", status.model],
@@ -32,7 +32,11 @@ export function show_numbers(status) {
 
 function times(status) {
   if (status.latency_p50 === null) return null;
-  return `${status.latency_p50.toFixed(1)} ms, p95 ${status.latency_p95.toFixed(1)} ms`;
+  return `${milliseconds(status.latency_p50)} / ${milliseconds(status.latency_p95)} ms`;
+}
+
+function milliseconds(value) {
+  return value.toFixed(value < 100 ? 1 : 0);
 }
 
 export class Parameters {
