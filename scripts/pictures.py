@@ -272,7 +272,7 @@ def bodies_with_axes(backend: Backend) -> list[NDArray[np.uint8]]:
         tracks = dataclasses.replace(kept, ids=kept.group.astype(np.uint64))
         picture = room.images[frame].copy()
         for xy, identifier, seen in zip(tracks.xy, tracks.ids.tolist(), tracks.visible, strict=True):
-            colour = drawing._colour(identifier)
+            colour = drawing.track_colour(identifier)
             place = np.rint(xy).astype(int).tolist()
             cv2.circle(picture, place, 4, (16, 16, 16), -1, cv2.LINE_AA)
             cv2.circle(picture, place, 3, colour, -1 if seen else 1, cv2.LINE_AA)
