@@ -29,8 +29,9 @@ from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.msg import RigidBodies, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import DepthConfig
+from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import lost_images_advice, run
+from taptr_ros.nodes.process import run
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""
@@ -68,8 +69,13 @@ class DepthNode(ParameterNode):
             self._outputs["/tf"] = self.create_publisher(ROS_KINDS("tf2_msgs/msg/TFMessage"), "/tf", qos.reliable(100))
         self._depth_kind: type = CompressedImage if self._config.compressed else Image
         self._input(TrackedPoints, "tracks", self._on_tracks, qos.reliable())
-        depths = qos.newest_images(QUEUED_DEPTHS)
-        self._input(self._depth_kind, "depth", self._on_depth, depths, message_lost=self._on_depths_lost)
+        self._depths = ImageSubscription(
+            self,
+            self._depth_kind,
+            "depth",
+            self._reader(self._depth_kind, "depth", self._on_depth),
+            qos.newest_images(QUEUED_DEPTHS),
+        )
         self._input(CameraInfo, "camera_info", self._on_camera_info, qos.newest_images())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady time: diagnostics go on while a simulation's clock stands still.
@@ -92,9 +98,9 @@ class DepthNode(ParameterNode):
             qos_overriding_options=qos.overrides(),
         )
 
-    def _input(
-        self, kind: type, topic: str, take: Callable[[Any], list[PlacedTracks]], profile: Any, **events: Any
-    ) -> None:
+    def _reader(self, kind: type, topic: str, take: Callable[[Any], list[PlacedTracks]]) -> Callable[[bytes], None]:
+        """Return what reads serialized messages of `topic`, gives them to `take` and publishes what that returns."""
+
         def read(data: bytes) -> None:
             began = time.process_time()
             try:
@@ -107,12 +113,15 @@ class DepthNode(ParameterNode):
             if placed:
                 self._slowest = max(self._slowest, (time.process_time() - began) / len(placed))
 
+        return read
+
+    def _input(self, kind: type, topic: str, take: Callable[[Any], list[PlacedTracks]], profile: Any) -> None:
         self.create_subscription(
             kind,
             topic,
-            read,
+            self._reader(kind, topic, take),
             profile,
-            event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger(), **events),
+            event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger()),
             qos_overriding_options=qos.overrides(),
             raw=True,
         )
@@ -123,9 +132,6 @@ class DepthNode(ParameterNode):
     def _on_depth(self, message: Any) -> list[PlacedTracks]:
         read = functools.partial(compressed_depth_image if self._config.compressed else depth_image, message)
         return self._stream.add_depth(StampedDepth(nanoseconds(message.header.stamp), message.header.frame_id, read))
-
-    def _on_depths_lost(self, event: Any) -> None:
-        self._report(f"The transport has lost {event.total_count} depth images so far; {lost_images_advice()}.")
 
     def _on_camera_info(self, message: CameraInfo) -> list[PlacedTracks]:
         self._stream.add_camera_info(message, nanoseconds(message.header.stamp), message.header.frame_id)
@@ -166,6 +172,7 @@ class DepthNode(ParameterNode):
 
     def _publish_diagnostics(self) -> None:
         self._report_publishers()
+        self._depths.adapt()
         status = self._status()
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()

@@ -72,12 +72,11 @@ class StreamStatistics:
             self._window.superseded += images
             self._superseded += images
 
-    def lost(self, images: int) -> int:
-        """Count images that the transport lost; return how many it lost so far."""
+    def lost(self, images: int) -> None:
+        """Count images that the transport lost."""
         with self._lock:
             self._window.lost += images
             self._lost += images
-            return self._lost
 
     def refused(self, reason: str) -> None:
         """Count an image that cannot be used."""
@@ -92,12 +91,6 @@ class StreamStatistics:
             self._window.left_out += 1
             self._window.reason = reason
             self._left_out += 1
-
-    def most_are_lost(self) -> bool:
-        """Return whether the transport lost more images since the last report than it brought."""
-        with self._lock:
-            window = self._window
-            return window.lost > window.processed + window.superseded + window.refused + window.left_out
 
     def report(self, name: str, state: str, info: BackendInfo | None) -> DiagnosticStatus:
         """Return the state of the stream since the last report. `info` is None while no model is loaded."""

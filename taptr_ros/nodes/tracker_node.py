@@ -18,9 +18,6 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_srvs.srv import Trigger
 
@@ -38,15 +35,14 @@ from taptr_ros.nodes.annotations import AnnotationDrawer, image_annotations_kind
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.diagnostics import Latency, StreamStatistics
 from taptr_ros.nodes.frame_worker import FrameWorker
+from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.painter import Drawer, Painter, PictureDrawer
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
 from taptr_ros.nodes.process import (
     STOP_TIME,
     end_process_with,
-    lost_images_advice,
     own_arguments,
     run,
-    stays_on_this_machine,
 )
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
@@ -111,7 +107,7 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._painters: dict[str, Painter] = {}
         self._outputs: dict[str, LifecyclePublisher[Any]] = {}
         self._inputs: list[Any] = []
-        self._images: Subscription[Any] | None = None
+        self._images: ImageSubscription | None = None
         self._answers: list[Any] = []
         self._reported_publishers: set[str] = set()
         self._statistics = StreamStatistics()
@@ -223,8 +219,10 @@ class TrackerNode(ParameterNode, LifecycleNode):
                     f"An image is still in progress after {STOP_TIME:g} s; its result is dropped."
                 )
         self._worker, self._painters = None, {}
-        for subscription in [*self._inputs, *([self._images] if self._images else [])]:
+        for subscription in self._inputs:
             self.destroy_subscription(subscription)
+        if self._images is not None:
+            self._images.close()
         for service in self._answers:
             self.destroy_service(service)
         self._inputs, self._images, self._answers = [], None, []
@@ -268,22 +266,9 @@ class TrackerNode(ParameterNode, LifecycleNode):
         if (kind := detection_array_kind()) is not None:
             self._inputs.append(self._input(kind, "detections", self._on_detections, qos.reliable()))
         profile = qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.newest_images()
-        self._subscribe_to_images(profile, qos.overrides())
-
-    def _subscribe_to_images(self, profile: QoSProfile, overrides: QoSOverridingOptions | None = None) -> None:
-        """Subscribe to images with this profile, in place of an earlier subscription."""
-        if self._images is not None:
-            self.destroy_subscription(self._images)
-        topic = self.resolve_topic_name("image")
-        self._images = self.create_subscription(
-            self._image_kind,
-            "image",
-            # The worker's thread reads images, and only those that it tracks.
-            self._on_image,
-            profile,
-            event_callbacks=qos.subscription_events(topic, self.get_logger(), message_lost=self._on_images_lost),
-            qos_overriding_options=overrides,
-            raw=True,
+        # The worker's thread reads images, and only those that it tracks.
+        self._images = ImageSubscription(
+            self, self._image_kind, "image", self._on_image, profile, self._statistics.lost
         )
 
     def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any) -> Any:
@@ -318,13 +303,6 @@ class TrackerNode(ParameterNode, LifecycleNode):
     def _on_image(self, data: bytes) -> None:
         if self._worker is not None:
             self._statistics.superseded(self._worker.put(data))
-
-    def _on_images_lost(self, event: Any) -> None:
-        lost = self._statistics.lost(event.total_count_change)
-        self.get_logger().warning(
-            f"The transport has lost {lost} images so far; {lost_images_advice()}.",
-            throttle_duration_sec=LOG_PERIOD,
-        )
 
     def _on_query_points(self, message: QueryPoints) -> None:
         _, refusals = self._add(message)
@@ -502,25 +480,6 @@ class TrackerNode(ParameterNode, LifecycleNode):
         if self._tracker is not None:
             self._tracker.reconfigure(read_config(self, TrackerConfig, {}))
 
-    def _adapt_reliability(self) -> None:
-        """Take images as reliable once most are lost, if that is offered, and as best effort when it no longer is.
-
-        Images that are sent with best effort get lost where the sender's shared memory is smaller than one of them,
-        which is Fast DDS's default. Best effort comes first, because it is better on a link that loses packets; without
-        links, reliable does.
-        """
-        topic = self.resolve_topic_name("image")
-        if self._images is None or self._config.every_frame or qos.is_overridden(self, topic, "reliability"):
-            return
-        offers = self.get_publishers_info_by_topic(topic)
-        profile = self._images.qos_profile
-        if profile.reliability == ReliabilityPolicy.RELIABLE:
-            if not qos.all_reliable(offers):
-                self._subscribe_to_images(qos.with_reliability(profile, ReliabilityPolicy.BEST_EFFORT))
-        elif offers and qos.all_reliable(offers) and (stays_on_this_machine() or self._statistics.most_are_lost()):
-            self.get_logger().info(f"Images of {topic} are taken as reliable from now on, as they are offered.")
-            self._subscribe_to_images(qos.with_reliability(profile, ReliabilityPolicy.RELIABLE))
-
     def _report_publishers(self) -> None:
         """Say once of each what is wrong with those who publish images and clicks."""
         problems = qos.publisher_problems(self, self.resolve_topic_name("image"), self._image_kind)
@@ -534,7 +493,8 @@ class TrackerNode(ParameterNode, LifecycleNode):
         state = "unconfigured" if self._tracker is None else "inactive" if self._worker is None else "active"
         if state == "active":
             self._report_publishers()
-            self._adapt_reliability()
+            if self._images is not None:
+                self._images.adapt()
         status = self._statistics.report(f"{self.get_fully_qualified_name()[1:]}: stream", state, self._backend_info)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
