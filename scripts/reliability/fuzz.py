@@ -25,7 +25,7 @@ import numpy as np
 from reliability.measures import give_back_memory, holdings, peak_memory
 
 NODE_SHARES = {
-    "images": 0.2,
+    "images": 0.16,
     "images, serialized": 0.06,
     "query_points": 0.12,
     "query_points, serialized": 0.06,
@@ -58,7 +58,9 @@ FILE_SHARES = {
     "datasets, pickle": 0.015,
     "datasets, npz": 0.005,
 }
-SHARES = {**NODE_SHARES, **COMPRESSED_SHARES, **FILE_SHARES}
+DEPTH_SHARES = {"depth images": 0.01, "camera_info": 0.01, "tracks of a tracker": 0.01}
+COMPRESSED_DEPTH_SHARES = {"compressed depth images": 0.01}
+SHARES = {**NODE_SHARES, **COMPRESSED_SHARES, **DEPTH_SHARES, **COMPRESSED_DEPTH_SHARES, **FILE_SHARES}
 """Share of all cases that each target gets: as many as its speed allows."""
 
 QUICK = [
@@ -243,6 +245,10 @@ def _subject(target: str, folder: Path) -> Any:
         from reliability.fuzz_files import FuzzedFiles
 
         return FuzzedFiles(folder, target)
+    if target in DEPTH_SHARES or target in COMPRESSED_DEPTH_SHARES:
+        from reliability.fuzz_depth import FuzzedDepth
+
+        return FuzzedDepth(compressed=target in COMPRESSED_DEPTH_SHARES)
     from reliability.fuzz_nodes import FuzzedNode
 
     return FuzzedNode(compressed=target in COMPRESSED_SHARES)

@@ -167,7 +167,7 @@ class FuzzedNode:
                 point.id = odd_integer(rng, 0, 2**64 - 1)
             if rng.random() < 0.5:
                 point.group = odd_integer(rng, 0, 2**32 - 1) if rng.random() < 0.5 else int(rng.integers(5))
-        _mutate_header(query.header, rng)
+        mutate_header(query.header, rng)
         if by_topic:
             self._topics["query_points"](serialize_message(query))
             return True
@@ -195,7 +195,7 @@ class FuzzedNode:
             query.groups = odd_groups(rng)
         if rng.random() < 0.3:
             query.points_per_region = odd_integer(rng, 0, 2**32 - 1)
-        _mutate_header(query.header, rng)
+        mutate_header(query.header, rng)
         answer = self._call("add_regions", srv.AddRegions.Request(query=query), srv.AddRegions.Response())
         assert bool(answer.refusal) != bool(answer.regions)
         assert all(bool(region.group) != bool(region.refusal) for region in answer.regions)
@@ -224,7 +224,7 @@ class FuzzedNode:
         if rng.random() < 0.5:
             self._topics["image_mouse_left"](serialize_message(click.point))
             return True
-        _mutate_header(click.header, rng)
+        mutate_header(click.header, rng)
         self._topics["clicked_point"](serialize_message(click))
         return True
 
@@ -272,7 +272,8 @@ def regions_of(rng: Generator) -> QueryRegions:
     return query
 
 
-def _mutate_header(header: Header, rng: Generator) -> None:
+def mutate_header(header: Header, rng: Generator) -> None:
+    """Put values at the edges of what they can be into some fields of a header."""
     if rng.random() < 0.2:
         header.stamp.sec = odd_integer(rng, -(2**31), 2**31 - 1)
         header.stamp.nanosec = odd_integer(rng, 0, 2**32 - 1)
@@ -299,7 +300,7 @@ def _mutate_image(message: Image, rng: Generator) -> None:
         message.height, message.width = (int(2 ** rng.integers(0, 7)) + int(rng.integers(3)) for _ in range(2))
         message.step = message.width * int(rng.integers(1, 9))
     if rng.random() < 0.2:
-        _mutate_header(message.header, rng)
+        mutate_header(message.header, rng)
 
 
 def _mutate_compressed(message: CompressedImage, rng: Generator) -> None:
@@ -311,7 +312,7 @@ def _mutate_compressed(message: CompressedImage, rng: Generator) -> None:
     else:
         message.data = mutated(bytes(message.data), rng)
     if rng.random() < 0.1:
-        _mutate_header(message.header, rng)
+        mutate_header(message.header, rng)
 
 
 def odd_ids(rng: Generator) -> list[int]:
