@@ -36,8 +36,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_graph import TIMEOUT, Inbox, Spinner, nanoseconds, new_namespace, ros_context, wait_until
 from rosbags.rosbag2 import StoragePlugin
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from taptr_ros.msg import QueryPoints, TrackedPoint, TrackedPoints
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from taptr_ros.msg import QueryPoints, RigidBodies, TrackedPoint, TrackedPoints
 
 from taptr_ros.cli import main
 from taptr_ros.cli.live_run import NodeFailedError, NodeProcesses
@@ -174,18 +174,20 @@ def test_a_recorder_that_cannot_write_says_so(start: Start, tmp_path: Path, dire
 
 
 @pytest.mark.parametrize(
-    ("kind", "reliability"),
+    ("topic", "kind", "reliability"),
     [
-        (Image, ReliabilityPolicy.RELIABLE),
-        (Image, ReliabilityPolicy.BEST_EFFORT),
-        (CompressedImage, ReliabilityPolicy.BEST_EFFORT),
+        ("image", Image, ReliabilityPolicy.RELIABLE),
+        ("image", Image, ReliabilityPolicy.BEST_EFFORT),
+        ("image", CompressedImage, ReliabilityPolicy.BEST_EFFORT),
+        ("bodies", RigidBodies, ReliabilityPolicy.RELIABLE),
+        ("tracks/points", PointCloud2, ReliabilityPolicy.RELIABLE),
     ],
 )
-def test_the_recorder_takes_images_as_they_are_offered(
-    node: Node, start: Start, tmp_path: Path, kind: type, reliability: ReliabilityPolicy
+def test_the_recorder_takes_what_is_offered_as_it_is(
+    node: Node, start: Start, tmp_path: Path, topic: str, kind: type, reliability: ReliabilityPolicy
 ) -> None:
     process = start("recorder", directory=str(tmp_path / "bag"))
-    publisher = node.create_publisher(kind, "image", QoSProfile(depth=10, reliability=reliability))
+    publisher = node.create_publisher(kind, topic, QoSProfile(depth=10, reliability=reliability))
     wait_until(lambda: publisher.get_subscription_count() == 1)
     time.sleep(0.5)  # a subscription is seen before it can take what is sent with best effort
     for _ in range(5):
@@ -194,8 +196,9 @@ def test_the_recorder_takes_images_as_they_are_offered(
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     end_of(process)
-    (topic,) = (topic for name, topic in BagReader(tmp_path / "bag").topics.items() if name.endswith("/image"))
-    assert (topic.kind, topic.count) == (f"sensor_msgs/msg/{kind.__name__}", 5)
+    (found,) = (found for name, found in BagReader(tmp_path / "bag").topics.items() if name.endswith(f"/{topic}"))
+    assert found.kind.endswith(f"/msg/{kind.__name__}")
+    assert found.count == 5
 
 
 def test_a_killed_recorder_has_written_all_but_the_last_moment(node: Node, start: Start, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The ROS node `recorder`: tracks, and the images they belong to, in a rosbag2."""
+"""The ROS node `recorder`: tracks, bodies, and the images they belong to, in a rosbag2."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from taptr_ros.errors import SourceError
-from taptr_ros.msg import TrackedPoints
+from taptr_ros.messages.bodies import RIGID_BODIES
+from taptr_ros.msg import RigidBodies, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import RecorderConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
@@ -32,7 +33,13 @@ LOOKING_PERIOD = 0.1
 FLUSH_PERIOD = 0.5
 """Seconds between two writings to the disk: what a recorder that is killed may lose."""
 
-_KINDS: dict[str, type] = {TRACKED_POINTS: TrackedPoints, IMAGE: Image, COMPRESSED_IMAGE: CompressedImage}
+_KINDS: dict[str, type] = {
+    TRACKED_POINTS: TrackedPoints,
+    IMAGE: Image,
+    COMPRESSED_IMAGE: CompressedImage,
+    "sensor_msgs/msg/PointCloud2": PointCloud2,
+    RIGID_BODIES: RigidBodies,
+}
 """What can be recorded, by the name of the message type."""
 
 
@@ -55,7 +62,7 @@ class RecorderNode(ParameterNode):
         except OSError as error:
             raise SourceError(_problem(config.directory, error)) from error
         self._directory = config.directory
-        self._topics = ["tracks", *(["image"] if config.images else [])]
+        self._topics = ["tracks", "tracks/points", "bodies", *(["image"] if config.images else [])]
         self.create_timer(LOOKING_PERIOD, self._look_at_publishers)
         self.create_timer(FLUSH_PERIOD, self._flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._look_at_publishers()
