@@ -494,7 +494,7 @@ def node_times() -> list[tuple[str, str]]:
     from taptr_ros.messages.depth import depth_image
     from taptr_ros.messages.ros import ROS_KINDS, time_message
     from taptr_ros.messages.serialized import deserialized
-    from taptr_ros.messages.tracks import tracked_points, tracks_of
+    from taptr_ros.messages.tracks import tracked_points, tracks_of_serialized
 
     rng = np.random.default_rng(0)
     height, width = SIZE
@@ -547,7 +547,7 @@ def node_times() -> list[tuple[str, str]]:
         )  # fmt: skip
         began = time.process_time()
         message = deserialized(sent_depth, Image)
-        read_tracks = tracks_of(deserialized(sent_tracks, TrackedPoints))
+        read_tracks = tracks_of_serialized(sent_tracks).tracks
         read = time.process_time()
         stream.add_depth(StampedDepth(frame * PERIOD, "", functools.partial(depth_image, message)))
         (placed,) = stream.add_tracks(read_tracks, "")

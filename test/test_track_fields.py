@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from taptr_ros.errors import InvalidMessageError
 from taptr_ros.messages import tracks as track_messages
 from taptr_ros.tracking import Tracks, slot_table, states
 from taptr_ros.tracking.states import COLUMNS, column
@@ -99,3 +102,34 @@ def test_a_further_field_is_kept_sent_and_read_back(extended: Any) -> None:
 
         cloud = np.frombuffer(ros.point_cloud(tracks, Header()).data, clouds.CLOUD_POINT)
         assert (cloud["layer"].tolist(), cloud["id_high"].tolist()) == ([8, 9], [0, 256])
+
+
+@given(
+    frame_id=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9),
+    points=st.lists(st.tuples(st.integers(1, 2**64 - 1), st.floats(width=32, allow_nan=False)), max_size=5),
+    sizes=st.tuples(*[st.integers(0, 2**32 - 1)] * 3),
+    stamp=st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 10**9 - 1)),
+)
+def test_serialized_tracks_are_read_as_the_message_is(
+    frame_id: str, points: list[tuple[int, float]], sizes: tuple[int, int, int], stamp: tuple[int, int]
+) -> None:
+    serialization = pytest.importorskip("rclpy.serialization", reason="ROS 2 is not installed")
+    from taptr_ros.msg import TrackedPoint, TrackedPoints
+
+    message = TrackedPoints(width=sizes[0], height=sizes[1], stream=sizes[2])
+    message.header.frame_id = frame_id
+    message.header.stamp.sec, message.header.stamp.nanosec = stamp
+    for number, (id_, x) in enumerate(points):
+        numbers = {"age": number, "frames_since_seen": 2**32 - 1 - number, "group": number + 7, "state": number % 4}
+        message.points.append(TrackedPoint(id=id_, x=x, y=-x, visibility=0.5, confidence=0.25, **numbers))
+    expected = track_messages.tracks_of(message)
+    data = serialization.serialize_message(message)
+    tracks, name = track_messages.tracks_of_serialized(data)
+    assert name == frame_id
+    for field in dataclasses.fields(Tracks):
+        found, wanted = getattr(tracks, field.name), getattr(expected, field.name)
+        np.testing.assert_array_equal(found, wanted)
+        assert getattr(found, "dtype", None) == getattr(wanted, "dtype", None)
+    for length in range(len(data) - 3):  # up to three bytes of padding may follow
+        with pytest.raises(InvalidMessageError, match="cannot be read as TrackedPoints"):
+            track_messages.tracks_of_serialized(data[:length])

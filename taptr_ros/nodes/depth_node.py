@@ -25,7 +25,7 @@ from taptr_ros.messages.depth import compressed_depth_image, depth_image
 from taptr_ros.messages.ros import ROS_KINDS, time_message
 from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
-from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.messages.tracks import tracks_of_serialized
 from taptr_ros.msg import RigidBodies, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import DepthConfig
@@ -73,7 +73,7 @@ class DepthNode(ParameterNode):
             self,
             self._depth_kind,
             "depth",
-            self._reader(self._depth_kind, "depth", self._on_depth),
+            self._reader("depth", self._on_depth),
             qos.newest_images(QUEUED_DEPTHS),
         )
         self._input(CameraInfo, "camera_info", self._on_camera_info, qos.newest_images())
@@ -98,13 +98,13 @@ class DepthNode(ParameterNode):
             qos_overriding_options=qos.overrides(),
         )
 
-    def _reader(self, kind: type, topic: str, take: Callable[[Any], list[PlacedTracks]]) -> Callable[[bytes], None]:
-        """Return what reads serialized messages of `topic`, gives them to `take` and publishes what that returns."""
+    def _reader(self, topic: str, take: Callable[[bytes], list[PlacedTracks]]) -> Callable[[bytes], None]:
+        """Return what gives serialized messages of `topic` to `take` and publishes what that returns."""
 
         def read(data: bytes) -> None:
             began = time.process_time()
             try:
-                placed = take(deserialized(data, kind))
+                placed = take(data)
             except TaptrError as error:
                 self.get_logger().error(f"{topic}: {error}", throttle_duration_sec=LOG_PERIOD)
                 return
@@ -115,25 +115,27 @@ class DepthNode(ParameterNode):
 
         return read
 
-    def _input(self, kind: type, topic: str, take: Callable[[Any], list[PlacedTracks]], profile: Any) -> None:
+    def _input(self, kind: type, topic: str, take: Callable[[bytes], list[PlacedTracks]], profile: Any) -> None:
         self.create_subscription(
             kind,
             topic,
-            self._reader(kind, topic, take),
+            self._reader(topic, take),
             profile,
             event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger()),
             qos_overriding_options=qos.overrides(),
             raw=True,
         )
 
-    def _on_tracks(self, message: TrackedPoints) -> list[PlacedTracks]:
-        return self._stream.add_tracks(tracks_of(message), message.header.frame_id)
+    def _on_tracks(self, data: bytes) -> list[PlacedTracks]:
+        return self._stream.add_tracks(*tracks_of_serialized(data))
 
-    def _on_depth(self, message: Any) -> list[PlacedTracks]:
+    def _on_depth(self, data: bytes) -> list[PlacedTracks]:
+        message = deserialized(data, self._depth_kind)
         read = functools.partial(compressed_depth_image if self._config.compressed else depth_image, message)
         return self._stream.add_depth(StampedDepth(nanoseconds(message.header.stamp), message.header.frame_id, read))
 
-    def _on_camera_info(self, message: CameraInfo) -> list[PlacedTracks]:
+    def _on_camera_info(self, data: bytes) -> list[PlacedTracks]:
+        message = deserialized(data, CameraInfo)
         self._stream.add_camera_info(message, nanoseconds(message.header.stamp), message.header.frame_id)
         return []
 

@@ -27,8 +27,7 @@ from taptr_ros.errors import InvalidImageError, InvalidMessageError, InvalidPoin
 from taptr_ros.messages.encoded import JpegEncoder, declared_size
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import time_message
-from taptr_ros.messages.serialized import deserialized
-from taptr_ros.messages.tracks import tracks_of
+from taptr_ros.messages.tracks import tracks_of_serialized
 from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import ViewConfig
@@ -430,7 +429,7 @@ class TrackerSession:
             # Read like a bag's, as a view of the bytes: copies of images would cost more than all the rest.
             message: Any = typestore().deserialize_cdr(image, _type_name(kind))
             jpeg, size = self._jpeg(message, kind)
-            points = None if tracks is None else tracks_of(deserialized(tracks, TrackedPoints))
+            points = None if tracks is None else tracks_of_serialized(tracks).tracks
         except (InvalidMessageError, InvalidImageError, SerdeError):
             return None  # the tracker says what is wrong with it
         if points is not None:
