@@ -133,6 +133,14 @@ def compressed(format_: str, values: np.ndarray, head: tuple[float, float] = (0.
     return SimpleNamespace(format=format_, data=data)
 
 
+def png_that_claims_four_gigabytes() -> Any:
+    message = compressed("16UC1; compressedDepth png", MILLIMETRES)
+    length_of_first_part = struct.calcsize("<iff") + 8
+    data = bytearray(message.data)
+    data[length_of_first_part + 25 : length_of_first_part + 29] = b"\xff" * 4  # of the part after the size
+    return SimpleNamespace(format=message.format, data=bytes(data))
+
+
 @pytest.mark.parametrize("format_", ["16UC1; compressedDepth", "16UC1; compressedDepth png"])
 def test_compressed_depth_images_in_millimetres(format_: str) -> None:
     image = compressed_depth_image(compressed(format_, MILLIMETRES))
@@ -175,9 +183,13 @@ def test_a_depth_image_that_is_none_is_refused(wrong: Any, words: str) -> None:
     [
         (SimpleNamespace(format="jpeg", data=b""), "format is 'jpeg'"),
         (SimpleNamespace(format="16UC1; compressedDepth rvl", data=b""), "compressedDepth rvl"),
-        (SimpleNamespace(format="16UC1; compressedDepth", data=b""), r"\(0 bytes\) holds no 16-bit PNG"),
-        (SimpleNamespace(format="16UC1; compressedDepth", data=b"\0" * 500), "holds no 16-bit PNG"),
-        (compressed("16UC1; compressedDepth", MILLIMETRES.astype(np.uint8)), "holds no 16-bit PNG"),
+        (SimpleNamespace(format="16UC1; compressedDepth", data=b""), r"is empty \(0 bytes\)"),
+        (SimpleNamespace(format="16UC1; compressedDepth", data=b"\0" * 500), "cannot be decoded as an image"),
+        (
+            compressed("16UC1; compressedDepth", MILLIMETRES.astype(np.uint8)),
+            "holds uint8 .* instead of one 16-bit number",
+        ),
+        (png_that_claims_four_gigabytes(), "is cut off or damaged"),
     ],
 )
 def test_a_compressed_depth_image_that_is_none_is_refused(wrong: Any, words: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 
-import cv2
 import numpy as np
 
 from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.bodies.depth_image import DepthImage
-from taptr_ros.errors import InvalidDepthError
-from taptr_ros.messages.encoded import declared_size
+from taptr_ros.errors import InvalidDepthError, InvalidImageError
+from taptr_ros.messages.encoded import decode_samples
 from taptr_ros.messages.images import CompressedImageMessage, ImageMessage
 
 _MILLIMETRES, _METRES = 0.001, 1.0
@@ -68,17 +67,18 @@ def compressed_depth_image(message: CompressedImageMessage) -> DepthImage:
             "'32FC1; compressedDepth png', as the transport compressedDepth does with the format png."
         )
     data = np.frombuffer(message.data, np.uint8)
-    width, height = declared_size(data[_HEAD.size :])
-    values = None
-    if 0 < width * height <= MAX_IMAGE_PIXELS:
-        try:
-            values = cv2.imdecode(data[_HEAD.size :], cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            values = None
-    if values is None or values.dtype != np.uint16 or values.ndim != 2:
+    try:
+        values = decode_samples(
+            data[_HEAD.size :],
+            "The PNG file in the compressed depth image",
+            "publish with the transport compressedDepth",
+        )
+    except InvalidImageError as error:
+        raise InvalidDepthError(str(error)) from error
+    if values.dtype != np.uint16 or values.ndim != 2:
         raise InvalidDepthError(
-            f"The compressed depth image ({len(data)} bytes) holds no 16-bit PNG file of 1 to {MAX_IMAGE_PIXELS} "
-            f"pixels after its {_HEAD.size} bytes of head; publish with the transport compressedDepth."
+            f"The PNG file in the compressed depth image holds {values.dtype} {list(values.shape)} instead of one "
+            "16-bit number per pixel; publish with the transport compressedDepth."
         )
     if encoding != "32FC1":
         return DepthImage(np.asarray(values), _MILLIMETRES)
