@@ -31,13 +31,10 @@ from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import DepthConfig
 from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import run
+from taptr_ros.nodes.process import LOG_PERIOD, run
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""
-
-LOG_PERIOD = 5.0
-"""Shortest time in seconds between two log lines on the same kind of bad input."""
 
 QUEUED_DEPTHS = 10
 """Depth images that wait for this node at most."""

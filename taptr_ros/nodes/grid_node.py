@@ -12,12 +12,9 @@ from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import GridConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import run
+from taptr_ros.nodes.process import LOG_PERIOD, run
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking.history import NANOSECONDS
-
-LOG_PERIOD = 5.0
-"""Shortest time in seconds between two log lines on messages that cannot be read."""
 
 ANSWER_TIME = NANOSECONDS // 2
 """Nanoseconds, on the clock of the images, within which a tracker answers a request; it is not asked again before."""

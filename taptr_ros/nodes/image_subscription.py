@@ -10,10 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from taptr_ros.nodes import quality_of_service as qos
-from taptr_ros.nodes.process import lost_images_advice, stays_on_this_machine
-
-LOG_PERIOD = 5.0
-"""Shortest time in seconds between two log lines on lost images."""
+from taptr_ros.nodes.process import LOG_PERIOD, lost_images_advice, stays_on_this_machine
 
 
 class ImageSubscription:

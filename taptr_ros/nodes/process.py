@@ -40,6 +40,9 @@ LONGEST_END = 15.0
 STOP_TIME = 5.0
 """Longest time in seconds that a node waits for a thread of its own to end."""
 
+LOG_PERIOD = 5.0
+"""Shortest time in seconds between two log lines on the same kind of bad input."""
+
 POLLING_PERIOD = 0.5
 """Seconds between two looks whether the process is to end."""
 

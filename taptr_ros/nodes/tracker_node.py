@@ -10,26 +10,22 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import Point, PointStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
-from std_srvs.srv import Trigger
 
 from taptr_ros.errors import InvalidConfigError, TaptrError
 from taptr_ros.messages.cv_bridge_images import cv_bridge
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
-from taptr_ros.messages.regions import RequestedRegions, detected_regions, detection_array_kind, requested_regions
 from taptr_ros.messages.ros import point_cloud
 from taptr_ros.messages.serialized import deserialized
 from taptr_ros.messages.stamps import nanoseconds
 from taptr_ros.messages.tracks import tracked_points
-from taptr_ros.msg import AddedRegion, QueryPoints, QueryRegions, RemovePoints, TrackedPoint, TrackedPoints
+from taptr_ros.msg import TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.annotations import AnnotationDrawer, image_annotations_kind
 from taptr_ros.nodes.configs import NodeConfig
@@ -38,32 +34,19 @@ from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.painter import Drawer, Painter, PictureDrawer
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
-from taptr_ros.nodes.process import (
-    STOP_TIME,
-    end_process_with,
-    own_arguments,
-    run,
-)
+from taptr_ros.nodes.process import LOG_PERIOD, STOP_TIME, end_process_with, own_arguments, run
+from taptr_ros.nodes.requests import Requests
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
 from taptr_ros.runtime.loading import LUCAS_KANADE, shared_backend
-from taptr_ros.srv import AddPoints, AddRegions, GetTracks
-from taptr_ros.srv import RemovePoints as RemovePointsService
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
 from taptr_ros.tracking.history import NANOSECONDS
-from taptr_ros.tracking.stream import too_many
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""
 
-LOG_PERIOD = 5.0
-"""Shortest time in seconds between two log lines on the same kind of bad input."""
-
 WARM_UP_SIZE = (640, 480)
 """Width and height of the first image of a backend that takes images of every size."""
-
-CLICKED_IMAGES = ("image", "tracks/image")
-"""Topics of images in which rqt_image_view can be clicked; both have the same pixels."""
 
 OUTPUTS = ((TrackedPoints, "tracks"), (PointCloud2, "tracks/cloud"), (Image, "tracks/image"))
 
@@ -106,9 +89,8 @@ class TrackerNode(ParameterNode, LifecycleNode):
         self._worker: FrameWorker[Any] | None = None
         self._painters: dict[str, Painter] = {}
         self._outputs: dict[str, LifecyclePublisher[Any]] = {}
-        self._inputs: list[Any] = []
         self._images: ImageSubscription | None = None
-        self._answers: list[Any] = []
+        self._requests: Requests | None = None
         self._reported_publishers: set[str] = set()
         self._statistics = StreamStatistics()
         declare_parameters(self, NodeConfig, TrackerConfig)
@@ -176,8 +158,12 @@ class TrackerNode(ParameterNode, LifecycleNode):
         }
         self._worker = FrameWorker("tracker", self._process, waiting, len)
         result = super().on_activate(state)
-        self._subscribe()
-        self._offer_services()
+        profile = qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.newest_images()
+        # The worker's thread reads images, and only those that it tracks.
+        self._images = ImageSubscription(
+            self, self._image_kind, "image", self._on_image, profile, self._statistics.lost
+        )
+        self._requests = Requests(self, self._live_tracker, self._statistics.begin_stream)
         return result
 
     @reported
@@ -219,13 +205,10 @@ class TrackerNode(ParameterNode, LifecycleNode):
                     f"An image is still in progress after {STOP_TIME:g} s; its result is dropped."
                 )
         self._worker, self._painters = None, {}
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        if self._images is not None:
-            self._images.close()
-        for service in self._answers:
-            self.destroy_service(service)
-        self._inputs, self._images, self._answers = [], None, []
+        for opened in (self._images, self._requests):
+            if opened is not None:
+                opened.close()
+        self._images = self._requests = None
 
     def _release(self) -> None:
         self._end_stream()
@@ -252,174 +235,14 @@ class TrackerNode(ParameterNode, LifecycleNode):
         kind: type = CompressedImage if self._config.compressed else Image
         return kind
 
-    def _subscribe(self) -> None:
-        self._inputs = [
-            self._input(QueryPoints, "query_points", self._on_query_points, qos.reliable()),
-            self._input(QueryRegions, "query_regions", self._on_query_regions, qos.reliable()),
-            self._input(RemovePoints, "remove_points", self._on_remove_points, qos.reliable()),
-            self._input(PointStamped, "clicked_point", self._on_clicked_point, qos.reliable()),
-            *(
-                self._input(Point, f"{self.resolve_topic_name(topic)}_mouse_left", self._on_mouse, qos.reliable())
-                for topic in CLICKED_IMAGES
-            ),
-        ]
-        if (kind := detection_array_kind()) is not None:
-            self._inputs.append(self._input(kind, "detections", self._on_detections, qos.reliable()))
-        profile = qos.reliable(self._config.waiting_frames) if self._config.every_frame else qos.newest_images()
-        # The worker's thread reads images, and only those that it tracks.
-        self._images = ImageSubscription(
-            self, self._image_kind, "image", self._on_image, profile, self._statistics.lost
-        )
-
-    def _input(self, kind: type, topic: str, callback: Callable[[Any], None], profile: Any) -> Any:
-        def read(data: bytes) -> None:
-            try:
-                callback(deserialized(data, kind))
-            except TaptrError as error:
-                self.get_logger().error(f"{topic}: {error}", throttle_duration_sec=LOG_PERIOD)
-
-        return self.create_subscription(
-            kind,
-            topic,
-            read,
-            profile,
-            event_callbacks=qos.subscription_events(self.resolve_topic_name(topic), self.get_logger()),
-            qos_overriding_options=qos.overrides(),
-            raw=True,
-        )
-
-    def _offer_services(self) -> None:
-        self._answers = [
-            self.create_service(kind, name, answer, qos_profile=qos.requests())
-            for kind, name, answer in (
-                (AddPoints, "add_points", self._on_add),
-                (AddRegions, "add_regions", self._on_add_regions),
-                (RemovePointsService, "remove_points", self._on_remove),
-                (GetTracks, "get_tracks", self._on_get_tracks),
-                (Trigger, "reset", self._on_reset),
-            )
-        ]
-
     def _on_image(self, data: bytes) -> None:
         if self._worker is not None:
             self._statistics.superseded(self._worker.put(data))
-
-    def _on_query_points(self, message: QueryPoints) -> None:
-        _, refusals = self._add(message)
-        refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
-        if refused:
-            index, reason = refused[0]
-            self.get_logger().error(
-                f"query_points: {len(refused)} of {len(refusals)} points were refused; points[{index}]: {reason}",
-                throttle_duration_sec=LOG_PERIOD,
-            )
-
-    def _on_query_regions(self, message: QueryRegions) -> None:
-        _, added = self._add_regions(message)
-        self._report_refusals("query_regions", [region.refusal for region in added])
-
-    def _on_detections(self, message: Any) -> None:
-        requested = detected_regions(message)
-        stamp = nanoseconds(message.header.stamp)
-        added = self._live_tracker.add_regions(requested.regions, requested.groups, 0, stamp, known=True)
-        self._report_refusals("detections", [region.refusal for region in added])
-
-    def _report_refusals(self, topic: str, refusals: list[str]) -> None:
-        refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
-        if refused:
-            index, reason = refused[0]
-            self.get_logger().error(
-                f"{topic}: {len(refused)} of {len(refusals)} regions were refused; region {index}: {reason}",
-                throttle_duration_sec=LOG_PERIOD,
-            )
-
-    def _on_remove_points(self, message: RemovePoints) -> None:
-        unknown = self._live_tracker.remove(message.ids.tolist(), message.groups.tolist())
-        for word, missing, given in zip(("id", "group"), unknown, (message.ids, message.groups), strict=True):
-            if missing:
-                self.get_logger().error(
-                    f"remove_points: no point has the {word} {missing[0]} ({len(missing)} of {len(given)} {word}s are "
-                    f"unknown); use {word}s of live tracks.",
-                    throttle_duration_sec=LOG_PERIOD,
-                )
-
-    def _on_clicked_point(self, message: PointStamped) -> None:
-        header = message.header
-        self._live_tracker.click(message.point.x, message.point.y, nanoseconds(header.stamp), header.frame_id)
-
-    def _on_mouse(self, message: Point) -> None:
-        self._live_tracker.click(message.x, message.y)
-
-    def _on_add(self, request: Any, response: Any) -> Any:
-        response.ids, response.refusals = self._add(request.query)
-        return response
-
-    def _on_add_regions(self, request: Any, response: Any) -> Any:
-        try:
-            requested, added = self._add_regions(request.query)
-        except TaptrError as error:
-            response.refusal = str(error)
-            return response
-        response.regions = [
-            AddedRegion(label=label, group=region.group, ids=region.ids, refusal=region.refusal)
-            for label, region in zip(requested.labels, added, strict=True)
-        ]
-        return response
-
-    def _on_remove(self, request: Any, response: Any) -> Any:
-        response.unknown_ids, response.unknown_groups = self._live_tracker.remove(
-            request.ids.tolist(), request.groups.tolist()
-        )
-        return response
-
-    def _on_get_tracks(self, request: Any, response: Any) -> Any:
-        answer, header = self._live_tracker.newest(request.ids.tolist())
-        response.waiting_ids, response.unknown_ids = answer.waiting_ids, answer.unknown_ids
-        if answer.tracks is not None:
-            response.tracks = tracked_points(answer.tracks, header, TrackedPoints, TrackedPoint)
-        return response
-
-    def _on_reset(self, request: Any, response: Any) -> Any:
-        self._live_tracker.reset()
-        self._statistics.begin_stream()
-        response.success = True
-        response.message = "All tracks are removed; the next image begins a new stream."
-        return response
 
     @property
     def _live_tracker(self) -> SharedTracker:
         assert self._tracker is not None  # noqa: S101  # topics and services exist only while it does
         return self._tracker
-
-    def _add(self, message: QueryPoints) -> tuple[list[int], list[str]]:
-        """Add the points; return their ids, 0 for those refused, and why they were refused."""
-        points = message.points
-        if refusal := too_many(len(points)):
-            return [0] * len(points), [refusal] * len(points)
-        if message.mode not in (QueryPoints.ADD, QueryPoints.REPLACE):
-            return [0] * len(points), [_unknown_mode(message.mode)] * len(points)
-        xy = np.array([(point.x, point.y) for point in points], np.float64).reshape(-1, 2)
-        replace = message.mode == QueryPoints.REPLACE
-        stamp = nanoseconds(message.header.stamp)
-        groups = [point.group for point in points]
-        return self._live_tracker.add(xy, [point.id for point in points], stamp, groups, replace=replace)
-
-    def _add_regions(self, message: QueryRegions) -> tuple[RequestedRegions, list[Any]]:
-        """Choose points in the regions; return the regions and what became of each.
-
-        Raises `TaptrError` for a message in which no region can be tried.
-        """
-        if message.mode not in (QueryRegions.ADD, QueryRegions.REPLACE):
-            raise InvalidConfigError(_unknown_mode(message.mode))
-        requested = requested_regions(message)
-        added = self._live_tracker.add_regions(
-            requested.regions,
-            requested.groups,
-            message.points_per_region,
-            nanoseconds(message.header.stamp),
-            replace=message.mode == QueryRegions.REPLACE,
-        )
-        return requested, added
 
     # The worker's thread.
 
@@ -499,10 +322,6 @@ class TrackerNode(ParameterNode, LifecycleNode):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-
-
-def _unknown_mode(mode: int) -> str:
-    return f"mode is {mode}; use {QueryPoints.ADD} (ADD) or {QueryPoints.REPLACE} (REPLACE)."
 
 
 def main() -> int:
