@@ -164,7 +164,7 @@ def test_other_commands_name_what_there_is(command: str) -> None:
         name, kind, request = words[2:]
         package, folder_name, interface = kind.split("/")
         assert (package, (ROOT / folder_name / f"{interface}.srv").exists()) == ("taptr_ros", True)
-        assert f'"{name[1:]}"' in (ROOT / "taptr_ros" / "nodes" / "tracker_node.py").read_text()
+        assert f'"{name[1:]}"' in (ROOT / "taptr_ros" / "nodes" / "requests.py").read_text()
         interfaces = pytest.importorskip("taptr_ros.srv", reason="the ROS interfaces are not built")
         yaml = pytest.importorskip("yaml")
         from taptr_ros.msg import QueryPoint, QueryPoints
