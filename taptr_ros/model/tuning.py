@@ -54,5 +54,5 @@ class Tuning:
         check_settings(self)
 
 
-TAPTR_SMALL_TUNING = Tuning(match_gate=0.65)
+TAPTR_SMALL_TUNING = Tuning(match_gate=0.65, renewal_interval=2, renewal_visibility=0.9)
 """What was found for the weights of `taptr_small`: docs/accuracy.md."""
