@@ -92,7 +92,16 @@ def publisher_problems(node: Node, topic: str, kind: type, name: str = "image") 
     """
     wanted = f"sensor_msgs/msg/{kind.__name__}"
     types = _published_types(node, topic)
-    problems = _other_types(topic, types, wanted, f"set the parameter `compressed` or remap `{name}`")
+    raw_and_compressed = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+    problems = _other_types(
+        topic,
+        [found for found in types if found in raw_and_compressed],
+        wanted,
+        f"set the parameter `compressed` or remap `{name}`",
+    )
+    problems += _other_types(
+        topic, [found for found in types if found not in raw_and_compressed], wanted, f"remap `{name}` to images"
+    )
     if types.count(wanted) > 1:
         problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
     return problems

@@ -110,8 +110,8 @@ class TrackerConfig:
 
     late_tolerance: float = setting(
         1.0,
-        "An image that is older than the newest one by at most this many seconds is late and left out; an older one "
-        "begins a new stream.",
+        "An image that is older than the newest one by at most this many seconds is late and left out; older "
+        "ones begin a new stream.",
         limits=(0.0, 3600.0),
         live=True,
     )
