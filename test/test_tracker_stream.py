@@ -108,6 +108,11 @@ def test_two_clocks_on_one_topic_cost_the_images_of_one(stream: TrackStream) -> 
         assert stream.step(view(frame), stamp(frame) - 5 * 10**9).tracks is None
 
 
+def test_an_image_every_two_hours_is_a_stream(stream: TrackStream) -> None:
+    steps = [stream.step(view(0), stamp(0) + hours * 3600 * 10**9) for hours in (2, 4, 6)]
+    assert [step.tracks.ids.tolist() if step.tracks else None for step in steps] == [None, [1, 2], None]
+
+
 def test_a_stream_goes_on_after_a_long_pause(stream: TrackStream) -> None:
     night = 12 * 3600 * 10**9
     steps = [stream.step(view(frame), stamp(frame) + night) for frame in range(1, 4)]

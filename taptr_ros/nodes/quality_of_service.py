@@ -116,6 +116,11 @@ def click_problems(node: Node, topic: str) -> list[str]:
     return _other_types(topic, _published_types(node, topic), "geometry_msgs/msg/PointStamped", advice)
 
 
+def request_problems(node: Node, topic: str, kind: str) -> list[str]:
+    """Return what is wrong with those who publish requests on `topic` (full name), which takes type `kind`."""
+    return _other_types(topic, _published_types(node, topic), kind, "publish that type")
+
+
 def _published_types(node: Node, topic: str) -> list[str]:
     return [publisher.topic_type for publisher in node.get_publishers_info_by_topic(topic)]
 

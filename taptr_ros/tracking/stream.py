@@ -231,12 +231,13 @@ class TrackStream:
         if newest < stamp <= newest + limit:
             return None
         before, self._doubted = self._doubted, stamp
-        if before is not None and before < stamp <= before + limit:
+        is_back = stamp < newest
+        if before is not None and before < stamp and (stamp <= before + limit if is_back else newest < before):
             return None
         seconds = abs(newest - stamp) / NANOSECONDS
-        effect = "a new stream begins" if stamp < newest else "the stream goes on there"
+        effect = "a new stream begins" if is_back else "the stream goes on there"
         return (
-            f"The image is {seconds:.3f} s {'older' if stamp < newest else 'later'} than the previous one; if the next "
+            f"The image is {seconds:.3f} s {'older' if is_back else 'later'} than the previous one; if the next "
             f"one follows it, {effect}, otherwise its stamp was wrong."
         )
 
