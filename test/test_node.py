@@ -39,6 +39,7 @@ from taptr_ros.msg import QueryPoints, QueryRegions, TrackedPoint
 from taptr_ros import srv
 from taptr_ros.cli.live_run import NodeProcesses
 from taptr_ros.messages.clouds import CLOUD_POINT
+from taptr_ros.messages.regions import detection_array_kind
 from taptr_ros.messages.ros import rgb_image
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.parameters import parameters_of
@@ -470,6 +471,13 @@ def test_publishers_of_another_type_are_reported(client: Client, topic: str, kin
     finally:
         other.destroy_node()
         context.shutdown()
+
+
+@pytest.mark.skipif(detection_array_kind() is not None, reason="vision_msgs is installed")
+def test_detections_that_cannot_be_read_are_reported(client: Client) -> None:
+    detections = client.node.create_publisher(Point, "detections", 10)
+    client.wait_for_log("detections is published, but not read without vision_msgs; install vision_msgs.")
+    client.node.destroy_publisher(detections)
 
 
 def damaged(number: int, **changes: Any) -> Image:

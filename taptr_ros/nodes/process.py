@@ -142,6 +142,10 @@ def _said_in_a_sentence() -> Iterator[None]:
     """End the process with status 1 and one sentence if ROS cannot read its arguments, a file, or the environment."""
     try:
         yield
+    except rclpy_implementation.UnknownROSArgsError as error:
+        sys.exit(f"taptr_ros: ROS has no arguments {_sentence(error)}; correct those after --ros-args.")
+    except UnicodeEncodeError:
+        sys.exit("taptr_ros: The arguments are no text in UTF-8; rename the files that they name, or set LANG=C.UTF-8.")
     except rclpy_implementation.RCLError as error:
         sentence = _sentence(error)
         advice = "the arguments after --ros-args, or the file that they name"

@@ -85,12 +85,18 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
     return PublisherEventCallbacks(incompatible_qos=report)
 
 
+def type_name(kind: type) -> str:
+    """Return the name of the type of a message or service as the graph has it."""
+    package, folder, _ = kind.__module__.split(".", 2)
+    return f"{package}/{folder}/{kind.__name__}"
+
+
 def publisher_problems(node: Node, topic: str, kind: type, name: str = "image") -> list[str]:
     """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`.
 
     name: of the topic before it was remapped.
     """
-    wanted = f"sensor_msgs/msg/{kind.__name__}"
+    wanted = type_name(kind)
     types = _published_types(node, topic)
     raw_and_compressed = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
     problems = _other_types(
@@ -116,9 +122,9 @@ def click_problems(node: Node, topic: str) -> list[str]:
     return _other_types(topic, _published_types(node, topic), "geometry_msgs/msg/PointStamped", advice)
 
 
-def request_problems(node: Node, topic: str, kind: str) -> list[str]:
-    """Return what is wrong with those who publish requests on `topic` (full name), which takes type `kind`."""
-    return _other_types(topic, _published_types(node, topic), kind, "publish that type")
+def request_problems(node: Node, topic: str, kind: type) -> list[str]:
+    """Return what is wrong with those who publish requests on `topic` (full name), which takes messages `kind`."""
+    return _other_types(topic, _published_types(node, topic), type_name(kind), "publish that type")
 
 
 def _published_types(node: Node, topic: str) -> list[str]:

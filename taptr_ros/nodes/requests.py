@@ -40,7 +40,7 @@ class Requests:
     def __init__(self, node: Node, tracker: SharedTracker, begin_stream: Callable[[], None]) -> None:
         """Open topics and services of `node`; `begin_stream` is called when a client resets the tracker."""
         self._node, self._tracker, self._begin_stream = node, tracker, begin_stream
-        self._kinds: dict[str, str] = {}
+        self._kinds: dict[str, type] = {}
         """Type of each topic, by its full name."""
         self._inputs = [
             self._input(QueryPoints, "query_points", self._on_query_points),
@@ -84,8 +84,7 @@ class Requests:
                 self._node.get_logger().error(f"{topic}: {error}", throttle_duration_sec=LOG_PERIOD)
 
         name = self._node.resolve_topic_name(topic)
-        # vision_msgs/msg/Detection2DArray comes from the module vision_msgs.msg._detection2_d_array.
-        self._kinds[name] = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+        self._kinds[name] = kind
         return self._node.create_subscription(
             kind,
             topic,
