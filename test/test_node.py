@@ -299,7 +299,7 @@ def test_regions_from_a_topic_wait_for_their_image(client: Client) -> None:
     assert [(point.group, point.age) for point in tracks.points] == [(77, 0)] * 4
     assert in_box(tracks)
     client.publish_regions(QueryRegions(boxes=[BOX], points_per_region=9))
-    assert "1 of 1 regions were refused; region 0: boxes[0] needs 9 points" in client.wait_for_log("query_regions")
+    assert "1 of 1 regions were refused; regions[0]: boxes[0] needs 9 points" in client.wait_for_log("query_regions")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_detections_become_groups(client: Client) -> None:
     # An id that Python would refuse to read as a number is a name like others.
     long = messages.Detection2D(id="9" * 5000)
     publisher.publish(messages.Detection2DArray(header=header(stamp(0)), detections=[long]))
-    assert "0 pixels wide and 0 high" in client.wait_for_log("detections: 1 of 1 regions were refused")
+    assert "0 pixels wide and 0 high" in client.wait_for_log("detections: 1 of 1 detections were refused")
     detection = messages.Detection2D(id="12")
     detection.bbox.center.position.x, detection.bbox.center.position.y = 109.5, 49.5
     detection.bbox.size_x, detection.bbox.size_y = 60.0, 60.0
