@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 from pathlib import Path
@@ -81,6 +82,8 @@ class FuzzedPage:
         self._session.stage.add(self._viewer)
         self._session.start()
         self._loop = asyncio.new_event_loop()
+        # What is saved is saved in a thread; one of them, so that none comes to stay later.
+        self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
         self.targets: dict[str, Give] = {"messages of the page": self._give}
 
     def good_stream(self) -> list[float]:
