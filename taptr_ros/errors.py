@@ -62,9 +62,10 @@ class ModelFileError(TaptrError):
     """A model file that is missing, corrupt, or whose config does not fit its weights."""
 
     @classmethod
-    def missing(cls, path: Path) -> ModelFileError:
-        """Return the error for a path at which there is no file."""
-        return cls(f"There is no model file {path}; pass the path of a .safetensors file.")
+    def missing(cls, path: Path, similar: str = "") -> ModelFileError:
+        """Return the error for a path at which there is no file; `similar` is a model's name that may be meant."""
+        advice = f"did you mean {similar}?" if similar else "pass the path of a .safetensors file."
+        return cls(f"There is no model file {path}; {advice}")
 
 
 class BackendUnavailableError(TaptrError):

@@ -178,8 +178,8 @@ class Client:
             self.send(view(0), probe + 1)
             if self.tracks.has_one_within(0.2):
                 break
-        self.send(view(0), 10**15)
-        self.tracks.next(lambda message: nanoseconds(message) == 10**15)
+        self.send(view(0), 10**12)
+        self.tracks.next(lambda message: nanoseconds(message) == 10**12)
         for name in self._services:
             if name != "tracker/change_state":
                 self.reach(self._services[name])

@@ -190,7 +190,7 @@ def test_messages_in_the_write_ahead_log_of_a_killed_recorder_are_read(tmp_path:
     assert {file: file.read_bytes() for file in bag.iterdir()} == before
 
 
-@pytest.mark.parametrize("how", ["file", "file of a folder", "messages"])
+@pytest.mark.parametrize("how", ["file.zstd", "file.zst", "file of a folder.zstd", "messages"])
 def test_compressed_bags_are_read_without_metadata(bag: Path, how: str) -> None:
     expected, _ = read(bag)
     (bag / "metadata.yaml").unlink()
@@ -203,10 +203,11 @@ def test_compressed_bags_are_read_without_metadata(bag: Path, how: str) -> None:
             for number, data in connection.execute("SELECT id, data FROM messages").fetchall():
                 connection.execute("UPDATE messages SET data = ? WHERE id = ?", (compress(data), number))
     else:
-        compressed = path.with_name(path.name + ".zstd")
+        where, _, suffix = how.partition(".")
+        compressed = path.with_name(f"{path.name}.{suffix}")
         compressed.write_bytes(compress(path.read_bytes()))
         path.unlink()
-        bag = compressed if how == "file" else bag
+        bag = compressed if where == "file" else bag
     assert read(bag) == (expected, None)
 
 

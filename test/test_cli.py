@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -234,6 +235,42 @@ def test_an_error_of_the_overlay_keeps_the_tracks(media, tmp_path, capfd, monkey
     assert load(out)["xy"].shape == (1, 4, 2)
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to(path.name), "leads to itself"),
+        (lambda path: path.symlink_to(path.parent / "missing" / "t.npz"), "lies in a folder that does not exist"),
+        (os.mkfifo, "is a pipe"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_tracking(media, tmp_path, capfd, make, words) -> None:
+    out = tmp_path / "tracks.npz"
+    make(out)
+    assert main(["track", str(media / "images"), "--grid", "2", *LUCAS_KANADE, "--out", str(out)]) == 2
+    printed, error = capfd.readouterr()
+    assert (printed, error.count("\n")) == ("", 1)
+    assert words in error
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("{taptr} | true; exit ${{PIPESTATUS[0]}}", 141),
+        ("{taptr} 2>&-", 0),
+        ("{taptr} <&- >&- 2>&-", 0),
+        ("PYTHONIOENCODING=ascii {taptr}", 0),
+    ],
+    ids=["reader gone", "no stderr", "no streams", "ASCII only"],
+)
+def test_whatever_the_streams_are_the_tracks_are_written(media, tmp_path, command, status) -> None:
+    out = tmp_path / "é.npz"
+    track = [sys.executable, "-m", "taptr_ros", "track", media / "images", "--grid", "2", *LUCAS_KANADE, "--out", out]
+    line = command.format(taptr=shlex.join(map(str, track)))
+    done = subprocess.run(["/bin/bash", "-c", line], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert load(out)["xy"].shape[1:] == (4, 2)
+
+
 TRACK_CLIP = ["track", "clip.avi", "--grid", "2", *LUCAS_KANADE]
 
 
@@ -406,6 +443,7 @@ BENCH = ["bench", "--model", "lucas_kanade", "--json", "{tmp}/bench.json"]
         ([*TRACK, "--grid", "2", "--device", "cuda"], ["Lucas-Kanade", "CPU"]),
         ([*TRACK, "--grid", "2", "--precision", "float8"], ["--precision", "float8", "bfloat16"]),
         ([*TRACK, "--grid", "2", "--size", "8x8"], ["8x8", "21x21"]),
+        ([*TRACK, "--grid", "2", "--size", "99999x99999"], ["99999x99999", "more than 67108864 pixels"]),
         ([*TRACK, "--grid", "2", "--fps", "0"], ["--fps", "above 0"]),
         ([*TRACK, "--grid", "2", "--fps", "10"], ["clip.avi", "own stamps"]),
         ([*TRACK, "--grid", "2", "--image-topic", "/x"], ["clip.avi", "not a rosbag2"]),
@@ -416,7 +454,12 @@ BENCH = ["bench", "--model", "lucas_kanade", "--json", "{tmp}/bench.json"]
         ([*TRACK, "--points", "1,1;2"], ['"2" is not a point']),
         ([*TRACK, "--points", "1,nan"], ["finite"]),
         ([*TRACK, "--points", "500,1"], ["Point 1", "(500, 1)", "128x96"]),
+        ([*TRACK, "--points", "-1,-0.5"], ["Point 1", "(-1, -0.5)", "128x96"]),
+        ([*TRACK, "--points", "-.75,1"], ["Point 1", "(-0.75, 1)", "128x96"]),
         ([*TRACK, "--points", "{tmp}/none.csv"], ["none.csv"]),
+        ([*TRACK, "--grid", "2", "--model", "taptr-small"], ["taptr-small", "did you mean taptr_small?"]),
+        (["replay", "{media}/bag", "--grid", "2", "--out", "{tmp}/b", "--tracks-topic", "my tracks"], ['"my tracks"']),
+        (["replay", "{media}/bag", "--grid", "2", "--out", "{tmp}/b", "--tracks-topic", ""], ["name of a topic"]),
         ([*TRACK, "--grid", "2", "--model", "{tmp}/none.safetensors"], ["none.safetensors"]),
         (["track", "{tmp}/none.mp4", *TRACK[2:], "--grid", "2"], ["none.mp4", "does not exist"]),
         (["track", "{media}/bag", *TRACK[2:], "--grid", "2"], ["/camera/image_raw", "/other"]),
@@ -444,7 +487,7 @@ def test_mistakes_get_one_sentence_and_status_2(media, tmp_path, capfd, argument
     assert printed == ""
     assert error.startswith("taptr: ")
     assert error.count("\n") == 1
-    assert error.endswith(".\n")
+    assert error.endswith((".\n", "?\n"))
     assert "Traceback" not in error
     for word in words:
         assert word.format(**places) in error
@@ -497,11 +540,12 @@ def test_process_reports_rubbish_in_one_line(tmp_path) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr == (
-        f"taptr: {video} cannot be opened as a video; pass a video file, a folder of images or a rosbag2.\n"
+        f"taptr: {video} cannot be opened as a video: it is none, or not complete; pass a video file, a folder of "
+        "images or a rosbag2.\n"
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_process_that_is_interrupted_keeps_what_was_tracked(tmp_path, number) -> None:
     folder = write_folder(tmp_path / "images", moving_scene(3))
     for index in range(3, 20_000):  # more than a loaded machine gets through before the signal comes
@@ -514,7 +558,7 @@ def test_process_that_is_interrupted_keeps_what_was_tracked(tmp_path, number) ->
         text=True,
         env=environment(),
         # A shell that runs the tests in the background makes them, and all they start, ignore interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: [signal.signal(sent, signal.SIG_DFL) for sent in (signal.SIGINT, signal.SIGHUP)],  # noqa: PLW1509
     ) as process:
         deadline = time.monotonic() + 30
         while not (overlay.exists() and overlay.stat().st_size) and time.monotonic() < deadline:

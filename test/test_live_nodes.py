@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import signal
 import subprocess
@@ -272,6 +273,26 @@ def test_a_parameter_file_that_cannot_be_read_gets_one_sentence(tmp_path: Path, 
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
         assert str(file) in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "environment", "words"),
+    [
+        ("recorder", ["--nope"], {}, "ROS has no arguments ['--nope']; correct those"),
+        ("recorder", ["-p", "directory:=/tmp/\udcff"], {}, "no text in UTF-8"),
+        ("recorder", [], {"HOME": "", "ROS_HOME": "", "ROS_LOG_DIR": ""}, "correct HOME or ROS_LOG_DIR"),
+        ("recorder", [], {"ROS_DOMAIN_ID": "seven"}, "correct the environment"),
+        ("view", ["-p", "address:=1.2.3.999"], {}, "cannot listen on 1.2.3.999"),
+    ],
+)
+def test_what_a_node_cannot_start_with_gets_one_sentence(
+    name: str, arguments: list[str], environment: dict[str, str], words: str
+) -> None:
+    command = [sys.executable, "-m", f"taptr_ros.nodes.{name}_node", "--ros-args", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert words in ended.stderr.splitlines()[-1]
 
 
 def test_a_failing_node_is_reported_with_its_log(tmp_path: Path) -> None:

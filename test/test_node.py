@@ -14,8 +14,10 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("taptr_ros.msg", reason="the ROS interfaces are not built; run scripts/setup_dev.sh")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import Point
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -37,6 +39,7 @@ from taptr_ros.msg import QueryPoints, QueryRegions, TrackedPoint
 from taptr_ros import srv
 from taptr_ros.cli.live_run import NodeProcesses
 from taptr_ros.messages.clouds import CLOUD_POINT
+from taptr_ros.messages.regions import detection_array_kind
 from taptr_ros.messages.ros import rgb_image
 from taptr_ros.nodes.configs import NodeConfig
 from taptr_ros.nodes.parameters import parameters_of
@@ -335,6 +338,10 @@ def test_detections_become_groups(client: Client) -> None:
     publisher = client.node.create_publisher(messages.Detection2DArray, "detections", 10)
     wait_until(publisher.get_subscription_count)
     client.frame(0)
+    # An id that Python would refuse to read as a number is a name like others.
+    long = messages.Detection2D(id="9" * 5000)
+    publisher.publish(messages.Detection2DArray(header=header(stamp(0)), detections=[long]))
+    assert "0 pixels wide and 0 high" in client.wait_for_log("detections: 1 of 1 detections were refused")
     detection = messages.Detection2D(id="12")
     detection.bbox.center.position.x, detection.bbox.center.position.y = 109.5, 49.5
     detection.bbox.size_x, detection.bbox.size_y = 60.0, 60.0
@@ -344,8 +351,6 @@ def test_detections_become_groups(client: Client) -> None:
         publisher.publish(array)
     tracks = client.still_until(lambda tracks: len(tracks.points) > 0)
     assert in_box(tracks)
-    publisher.publish(messages.Detection2DArray(header=header(stamp(0)), detections=[messages.Detection2D()]))
-    assert "0 pixels wide and 0 high" in client.wait_for_log("detections: 1 of 1 regions were refused")
     assert [point.group for point in client.get_tracks([]).tracks.points] == [12] * 4
     assert client.set_parameters(points_per_region=16)[0].successful
     client.node.destroy_publisher(publisher)
@@ -385,6 +390,7 @@ def test_a_stamp_that_jumps_back_begins_a_new_stream_and_says_so(client: Client)
 
     def jump_back() -> None:
         nonlocal stream
+        client.send(view(8), stamp(8))  # a single one would be left out
         tracks = client.frame(9)
         assert (tracks.points, tracks.stream) == ([], stream + 1)
         stream = client.frame(99).stream
@@ -442,17 +448,36 @@ def test_two_publishers_of_images_are_reported(client: Client) -> None:
     client.node.destroy_publisher(second)
 
 
-def test_clicks_of_another_type_are_reported(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("topic", "kind", "words"),
+    [
+        ("clicked_point", Point, "clicked_point is published as geometry_msgs/msg/Point,"),
+        (
+            "query_points",
+            PointStamped,
+            "query_points is published as geometry_msgs/msg/PointStamped, but this node reads",
+        ),
+        ("image", Point, "image is published as geometry_msgs/msg/Point, but this node reads"),
+    ],
+)
+def test_publishers_of_another_type_are_reported(client: Client, topic: str, kind: type, words: str) -> None:
     # A process has one type per topic, so that the other publisher is in a context of its own.
     context = Context()
     context.init(domain_id=client.node.context.get_domain_id())
     other = Node("other", context=context, namespace=client.node.get_namespace())
     try:
-        other.create_publisher(Point, "clicked_point", 10)
-        client.wait_for_log("clicked_point is published as geometry_msgs/msg/Point,")
+        other.create_publisher(kind, topic, 10)
+        client.wait_for_log(words)
     finally:
         other.destroy_node()
         context.shutdown()
+
+
+@pytest.mark.skipif(detection_array_kind() is not None, reason="vision_msgs is installed")
+def test_detections_that_cannot_be_read_are_reported(client: Client) -> None:
+    detections = client.node.create_publisher(Point, "detections", 10)
+    client.wait_for_log("detections is published, but not read without vision_msgs; install vision_msgs.")
+    client.node.destroy_publisher(detections)
 
 
 def damaged(number: int, **changes: Any) -> Image:
@@ -590,7 +615,11 @@ def test_thresholds_change_while_points_are_tracked(client: Client) -> None:
         ("match_gate", 1.5, "range"),
         ("match_gate", float("nan"), ""),
         ("lost_after", -1, "range"),
-        ("lost_after", 3.5, "type"),
+        ("lost_after", 3.5, "lost_after is 3.5; use a value of type integer."),
+        ("gap_seconds", "long", "gap_seconds is 'long'; use a value of type double."),
+        ("gap_seconds", True, "gap_seconds is True; use a value of type double."),
+        ("gap_secs", 1.0, "There is no parameter gap_secs; did you mean gap_seconds?"),
+        ("qos", 1.0, "There is no parameter qos; `ros2 param list` shows"),
         ("capacity", 16, "capacity takes effect when the node is configured; deactivate and clean up"),
         ("model", "other.safetensors", "model takes effect when the node is configured"),
     ],
@@ -601,6 +630,15 @@ def test_parameters_that_cannot_be_are_refused_with_a_reason(
     (result,) = client.set_parameters(**{name: value})
     assert not result.successful
     assert reason in result.reason
+
+
+def test_a_whole_number_serves_as_a_decimal_one(client: Client) -> None:
+    (result,) = client.set_parameters(gap_seconds=2)
+    assert (result.successful, result.reason) == (True, "")
+    request = GetParameters.Request(names=["gap_seconds"])
+    (value,) = client.call(GetParameters, "tracker/get_parameters", request).values
+    assert (value.type, value.double_value) == (ParameterType.PARAMETER_DOUBLE, 2.0)
+    assert client.set_parameters(gap_seconds=TrackerConfig.gap_seconds)[0].successful
 
 
 def test_every_parameter_is_described_and_every_number_has_a_range(client: Client) -> None:

@@ -133,12 +133,13 @@ def test_a_parameter_without_a_value_is_named_and_keeps_its_default(
 
 
 def test_a_parameter_that_does_not_exist_is_named_once(made: Callable[..., Any]) -> None:
-    node, warnings = made("capasity: 3, lost_after: 7, nested: {gain: 1.0}, use_sim_time: false")
+    node, warnings = made("capasity: 3, gap_seconds: 2, lost_after: 7, nested: {gain: 1.0}, use_sim_time: false")
     assert sorted(warnings) == [
         "The parameter capasity does not exist and has no effect; did you mean capacity?",
         "The parameter nested.gain does not exist and has no effect; its name may be misspelt, or of another node.",
     ]
     assert node.get_parameter("lost_after").value == 7
+    assert repr(node.get_parameter("gap_seconds").value) == "2.0"  # a whole number serves as a decimal one
 
 
 def test_good_parameters_cause_no_warning(made: Callable[..., Any]) -> None:

@@ -27,6 +27,8 @@ def test_text_gives_points_of_the_first_frame() -> None:
         ("x, y, frame\n1, 2, 5\n", [[1, 2]], [5], [1], [0]),
         ("\ufeffX,Y,Frame,ID\r\n1,2,0,9007199254740993\r\n", [[1, 2]], [0], [9007199254740993], [0]),
         ("x,y\n\n1,2\n", [[1, 2]], [0], [1], [0]),
+        ("x,y\n1,2\n\n , \n,\n", [[1, 2]], [0], [1], [0]),
+        ("x,y,id\n1,2,18446744073709551615\n", [[1, 2]], [0], [2**64 - 1], [0]),
         ("group,x,y\n4294967295,1,2\n0,3,4\n", [[1, 2], [3, 4]], [0, 0], [1, 2], [4294967295, 0]),
     ],
 )
@@ -75,10 +77,15 @@ def test_wrong_text_is_quoted(text: str, words: str) -> None:
         ("x,y,frame\n1,2,1.5\n", InvalidPointsError, '"1.5" in line 2'),
         ("x,y,frame\n1,2,\n", InvalidPointsError, '"" in line 2'),
         ("x,y,id\n1,2,99999999999999999999\n", InvalidPointsError, "99999999999999999999"),
+        ("x,y,id\n1,2,18446744073709551616\n", InvalidPointsError, r"2\^64 - 1"),
+        pytest.param(f"x,y,id\n1,2,{'9' * 5000}\n", InvalidPointsError, "whole number", id="thousands of digits"),
+        pytest.param("x,y\n" + "1,2\n" * 65537, InvalidPointsError, "65537 points, more than 65536", id="too many"),
+        # Decimals with commas, which would be other points.
+        ("x,y\n20,5,30,5\n", InvalidPointsError, "4 values in line 2 .* but 2 columns"),
         ("x,y,id\n1,2,0\n", InvalidPointsError, "id 0"),
         ("x,y,group\n1,2,4294967296\n", InvalidPointsError, r"2\^32 - 1"),
         ("x,y,id\n1,2,4\n3,4,5\n5,6,4\n", DuplicateIdError, "id 4"),
-        ("x,y\n1,\x00\n", InvalidPointsError, "line 2|cannot be read"),
+        ("x,y\n1,\x00\n", InvalidPointsError, "not text in UTF-8"),
     ],
 )
 def test_wrong_csv_is_answered_with_the_place(tmp_path: Path, text: str, error, words: str) -> None:
@@ -88,10 +95,18 @@ def test_wrong_csv_is_answered_with_the_place(tmp_path: Path, text: str, error, 
         parse_points(str(file))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_in_another_encoding_is_refused_by_that_name(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "points.csv"
+    file.write_text("x,y\n1,2\n", encoding=encoding)
+    with pytest.raises(InvalidPointsError, match="is not text in UTF-8; save it as CSV in UTF-8"):
+        parse_points(str(file))
+
+
 def test_binary_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "points"
     file.write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(InvalidPointsError, match="cannot be read as a CSV"):
+    with pytest.raises(InvalidPointsError, match="not text in UTF-8"):
         parse_points(str(file))
 
 

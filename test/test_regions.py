@@ -383,9 +383,9 @@ def detection(id_: str, x: float, y: float, width: float, height: float, theta: 
 
 
 def test_detections_are_boxes_with_a_centre_and_ids_that_are_numbers_are_groups() -> None:
-    ids = ["12", "", "cup", "0", str(2**32), "-3", "٣"]
+    ids = ["12", "", "cup", "0", str(2**32), "-3", "٣", "9" * 5000]
     found = detected_regions(SimpleNamespace(detections=[detection(id_, 30.0, 20.0, 21.0, 11.0) for id_ in ids]))
-    assert found.groups == [12, 0, 0, 0, 0, 0, 0]
+    assert found.groups == [12, 0, 0, 0, 0, 0, 0, 0]
     inside = found.regions[0].inside(WIDTH, HEIGHT, (HEIGHT, WIDTH))
     y, x = np.argwhere(inside).T
     assert (x.min(), x.max(), y.min(), y.max()) == (20, 40, 15, 25)

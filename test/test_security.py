@@ -1,4 +1,4 @@
-"""What docs/security.md promises of the node, and the example policy for SROS 2."""
+"""What docs/security.md promises of the nodes, and the example policies for SROS 2."""
 
 from __future__ import annotations
 
@@ -15,50 +15,85 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from ros_graph import ros_context  # noqa: E402
+from ros_graph import Spinner, ros_context, wait_until  # noqa: E402
 
+from taptr_ros.nodes.depth_node import DepthNode  # noqa: E402
 from taptr_ros.nodes.tracker_node import TrackerNode  # noqa: E402
+from taptr_ros.nodes.view_node import ViewNode  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-POLICY = ROOT / "config" / "security" / "tracker.policy.xml"
+POLICIES = ROOT / "config" / "security"
+
+PACKAGES = {
+    "/detections": "vision_msgs",
+    "/tracks/annotations": "foxglove_msgs",
+    "/bodies/markers": "visualization_msgs",
+    "/tf": "tf2_msgs",
+}
+"""Topics that a node has only where a package is installed."""
+
+
+class Onlooker:
+    """Somebody who looks at the page and takes no image."""
+
+    def can_take(self) -> bool:
+        return False
+
+    def take(self, message: bytes) -> None:
+        raise AssertionError
 
 
 @pytest.fixture(scope="module")
-def tracker() -> Iterator[TrackerNode]:
-    """An active tracker in this process."""
+def nodes() -> Iterator[dict[str, Node]]:
+    """An active tracker, the node `depth`, and the node `view` while somebody looks, in this process."""
     with ros_context() as context:
-        node = TrackerNode(context=context, parameter_overrides=[Parameter("model", value="lucas_kanade")])
-        node.trigger_configure()
-        node.trigger_activate()
-        yield node
-        node.destroy_node()
+        tracker = TrackerNode(context=context, parameter_overrides=[Parameter("model", value="lucas_kanade")])
+        tracker.trigger_configure()
+        tracker.trigger_activate()
+        transforms = bool(importlib.util.find_spec("tf2_msgs"))
+        depth = DepthNode(context=context, parameter_overrides=[Parameter("transforms", value=transforms)])
+        view = ViewNode(context=context, parameter_overrides=[Parameter("port", value=0)])
+        spinners = [Spinner(node, context) for node in (tracker, view)]
+        wait_until(view.current)
+        (session,) = view.current().values()
+        session.stage.add(Onlooker())
+        wait_until(lambda: len(view.get_subscriber_names_and_types_by_node("view", "/")) >= 3)
+        wait_until(lambda: view.get_client_names_and_types_by_node("view", "/"))
+        yield {"tracker": tracker, "depth": depth, "view": view}
+        for spinner in spinners:
+            spinner.stop()
+        for node in (tracker, depth, view):
+            node.destroy_node()
 
 
-def allowed(kind: str, action: str) -> set[str]:
-    """Full names that the policy allows a node called /tracker."""
-    profile = xml.etree.ElementTree.parse(POLICY).getroot().find("enclaves/enclave/profiles/profile")
+def allowed(node: str, kind: str, action: str) -> set[str]:
+    """Full names that the policy allows a node of this name in the namespace /."""
+    policy = xml.etree.ElementTree.parse(POLICIES / f"{node}.policy.xml").getroot()
+    profile = policy.find(f"enclaves/enclave[@path='/{node}']/profiles/profile")
     assert profile is not None
-    assert (profile.get("ns"), profile.get("node")) == ("/", "tracker")
+    assert (profile.get("ns"), profile.get("node")) == ("/", node)
     entries = profile.findall(f"{kind}[@{action}='ALLOW']/*")
-    return {re.sub("^(?!/)", "/", re.sub("^~", "/tracker", entry.text or "")) for entry in entries}
+    return {re.sub("^(?!/)", "/", re.sub("^~", f"/{node}", entry.text or "")) for entry in entries}
 
 
-def test_the_policy_is_what_the_node_does(tracker: TrackerNode) -> None:
+@pytest.mark.parametrize("name", ["tracker", "depth", "view"])
+def test_the_policy_is_what_the_node_does(nodes: dict[str, Node], name: str) -> None:
+    node = nodes[name]
     used = {
-        ("topics", "publish"): tracker.get_publisher_names_and_types_by_node("tracker", "/"),
-        ("topics", "subscribe"): tracker.get_subscriber_names_and_types_by_node("tracker", "/"),
-        ("services", "reply"): tracker.get_service_names_and_types_by_node("tracker", "/"),
+        ("topics", "publish"): node.get_publisher_names_and_types_by_node(name, "/"),
+        ("topics", "subscribe"): node.get_subscriber_names_and_types_by_node(name, "/"),
+        ("services", "reply"): node.get_service_names_and_types_by_node(name, "/"),
+        ("services", "request"): node.get_client_names_and_types_by_node(name, "/"),
     }
     for (kind, action), found in used.items():
-        names = {name for name, _ in found}
-        if kind == "services":  # of which ROS distributions have more or fewer
-            names |= allowed(kind, action) & {"/tracker/get_type_description"}
-        if action == "subscribe" and not importlib.util.find_spec("vision_msgs"):
-            names.add("/detections")
-        if action == "publish" and not importlib.util.find_spec("foxglove_msgs"):
-            names.add("/tracks/annotations")
-        assert names == allowed(kind, action)
+        permitted = allowed(name, kind, action)
+        names = {topic for topic, _ in found}
+        # ROS distributions have more services or fewer, and not all packages are installed everywhere.
+        names |= permitted & {f"/{name}/get_type_description"}
+        names |= {topic for topic in permitted & PACKAGES.keys() if not importlib.util.find_spec(PACKAGES[topic])}
+        assert names == permitted, (kind, action)
 
 
 def test_security_that_the_middleware_lacks_is_said_in_a_sentence(tmp_path: Path) -> None:

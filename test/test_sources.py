@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from media_files import (
     write_folder,
     write_video,
 )
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from taptr_ros.errors import InvalidConfigError, SourceError, TaptrError
+from taptr_ros.runtime.images import opencv_path
 from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE, BagSource
+from taptr_ros.sources.camera import camera_number
 from taptr_ros.sources.frames import LeftOut
 from taptr_ros.sources.interfaces import typestore
 from taptr_ros.sources.opening import open_source
@@ -118,6 +122,28 @@ def test_one_of_several_image_topics_is_chosen(tmp_path: Path) -> None:
 def without_stamp(message):
     message.header.stamp.sec = message.header.stamp.nanosec = 0
     return message
+
+
+def test_a_topic_without_messages_is_no_choice(tmp_path: Path) -> None:
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        kind = "sensor_msgs/msg/Image"
+        writer.add_connection("/empty", kind, typestore=TYPES)
+        topic = writer.add_connection("/full", kind, typestore=TYPES)
+        writer.write(topic, FIRST_STAMP, TYPES.serialize_cdr(image_message(0, moving_scene(1)[0]), kind))
+    assert open_source(tmp_path / "bag").topic == "/full"
+    with pytest.raises(SourceError, match="holds no message on /empty"):
+        open_source(tmp_path / "bag", image_topic="/empty")
+
+
+def test_a_bag_of_compressed_video_is_named_as_such(tmp_path: Path) -> None:
+    definition = "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+    kind = "foxglove_msgs/msg/CompressedVideo"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg(definition, kind))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/video", kind, typestore=store)
+    with pytest.raises(SourceError, match="/video is foxglove_msgs/msg/CompressedVideo"):
+        open_source(tmp_path / "bag")
 
 
 def test_a_bag_whose_first_image_has_no_stamp_is_read_on_the_clock_of_its_recording(tmp_path: Path) -> None:
@@ -309,6 +335,58 @@ def test_names_that_ffmpeg_would_take_for_something_else(
     write_video(tmp_path / "clip.avi", moving_scene(3)).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert len(list(open_source(name))) == 3
+
+
+def test_a_path_in_another_encoding_is_read_or_refused(tmp_path: Path) -> None:
+    """OpenCV ends the process for a path that Python could not read as text, as it does in the locale C."""
+    video = write_video(tmp_path / "clip.avi", moving_scene(3))
+    unreadable = Path(os.fsdecode(os.fsencode(tmp_path) + b"/clip\xff.avi"))
+    video.rename(unreadable)
+    with pytest.raises(SourceError, match="no text in UTF-8"):
+        open_source(unreadable)
+    assert opencv_path(tmp_path / os.fsdecode("é".encode())) == f"{tmp_path}/é"
+    program = (
+        "import sys; from taptr_ros.sources.opening import open_source; print(len(list(open_source(sys.argv[1]))))"
+    )
+    unreadable.rename(tmp_path / "é日.avi")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "é日.avi")],
+        capture_output=True,
+        check=False,
+        env={**os.environ, **locale},
+    )
+    assert (done.returncode, done.stdout) == (0, b"3\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "name is empty"),
+        ("rtsp://127.0.0.1/stream", "is an address; save"),
+        ("https://example.org/street.mp4", "is an address; save"),
+        ("recording.mcap.gz", "is an archive; unpack"),
+        ("frames.zip", "is an archive; unpack"),
+        ("recording.bag.active", "ROS 1; convert"),
+        ("old", "holds recordings of ROS 1"),
+    ],
+)
+def test_what_is_something_else_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("recording.mcap.gz", "frames.zip", "recording.bag.active", "old/a.bag"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(SourceError, match=words):
+        open_source(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("63", 63), ("64", None), ("9" * 5000, None), ("²", None), ("٣", None), ("-1", None)]
+)
+def test_the_number_of_a_camera(text: str, number: int | None) -> None:
+    assert camera_number(text) == number
 
 
 def test_a_codec_that_opencv_lacks_is_named(tmp_path: Path) -> None:

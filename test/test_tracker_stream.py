@@ -45,6 +45,7 @@ def test_the_tolerance_for_late_images_is_a_parameter(stream: TrackStream) -> No
     stream.step(view(1), stamp(10))
     stream.reconfigure(dataclasses.replace(CONFIG, late_tolerance=2 * PERIOD / 1e9))
     assert stream.step(view(1), stamp(8)).tracks is None
+    assert stream.step(view(1), stamp(6)).tracks is None
     step = stream.step(view(1), stamp(7))
     assert (step.new_stream, step.tracks.ids.tolist(), step.tracks.stream) == (True, [], 2)
     assert "jumped back by 0.099 s: a new stream begins" in step.notices[0]
@@ -62,8 +63,8 @@ def test_a_simulation_that_starts_again_begins_a_new_stream() -> None:
     stream = TrackStream(PointTracker(ReferenceBackend(), CONFIG))
     stamps = [0, PERIOD, 100 * PERIOD, 0, PERIOD, 2 * PERIOD]
     steps = [stream.step(view(0), at) for at in stamps]
-    # A zero may be a stamp that was not set: the next image tells.
-    assert [step.tracks.stream if step.tracks else None for step in steps] == [1, 1, 1, None, 2, 2]
+    # A zero may be a stamp that was not set, and a single one that is older is doubted: the images after it tell.
+    assert [step.tracks.stream if step.tracks else None for step in steps] == [1, 1, 1, None, None, 2]
 
 
 def test_single_images_of_another_size_are_left_out(stream: TrackStream) -> None:
@@ -82,9 +83,42 @@ def test_a_size_that_stays_begins_a_new_stream(stream: TrackStream) -> None:
     assert (steps[-1].tracks.width, steps[-1].tracks.stream) == (WIDTH // 2, 2)
 
 
-def test_a_jump_back_with_another_size_begins_a_new_stream_at_once(stream: TrackStream) -> None:
+def test_a_jump_back_with_another_size_begins_a_new_stream_as_any_jump_back_does(stream: TrackStream) -> None:
     stream.step(view(1), stamp(100))
-    assert stream.step(small(0), stamp(1)).new_stream
+    assert [stream.step(small(frame), stamp(frame)).new_stream for frame in (1, 2)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [1, -5 * 10**9, stamp(1) - 90 * 10**9, 2**31 * 10**9 - 1, 1_700_000_000 * 10**9],
+    ids=["one", "negative", "old", "largest", "another clock"],
+)
+def test_a_single_wrong_stamp_costs_one_image_and_no_track(stream: TrackStream, wrong: int) -> None:
+    steps = [stream.step(view(frame), wrong if frame == 2 else stamp(frame)) for frame in range(1, 5)]
+    assert [step.tracks is None for step in steps] == [False, True, False, False]
+    assert "otherwise its stamp was wrong" in steps[1].left_out
+    last = steps[-1].tracks
+    assert (last.ids.tolist(), last.age.tolist(), last.stream) == ([1, 2], [3, 3], 1)
+
+
+def test_two_clocks_on_one_topic_cost_the_images_of_one(stream: TrackStream) -> None:
+    """As a driver does whose stamps come now from the sensor, now from the system."""
+    for frame in range(1, 6):
+        assert stream.step(view(frame), stamp(frame)).tracks.ids.tolist() == [1, 2]
+        assert stream.step(view(frame), stamp(frame) - 5 * 10**9).tracks is None
+
+
+def test_an_image_every_two_hours_is_a_stream(stream: TrackStream) -> None:
+    steps = [stream.step(view(0), stamp(0) + hours * 3600 * 10**9) for hours in (2, 4, 6)]
+    assert [step.tracks.ids.tolist() if step.tracks else None for step in steps] == [None, [1, 2], None]
+
+
+def test_a_stream_goes_on_after_a_long_pause(stream: TrackStream) -> None:
+    night = 12 * 3600 * 10**9
+    steps = [stream.step(view(frame), stamp(frame) + night) for frame in range(1, 4)]
+    assert [step.tracks is None for step in steps] == [True, False, False]
+    assert "43200.033 s later" in steps[0].left_out
+    assert (steps[-1].tracks.ids.tolist(), steps[-1].tracks.stream) == ([1, 2], 1)
 
 
 def test_what_is_no_image_raises_and_changes_nothing(stream: TrackStream) -> None:

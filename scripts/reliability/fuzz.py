@@ -60,7 +60,15 @@ FILE_SHARES = {
 }
 DEPTH_SHARES = {"depth images": 0.01, "camera_info": 0.01, "tracks of a tracker": 0.01}
 COMPRESSED_DEPTH_SHARES = {"compressed depth images": 0.01}
-SHARES = {**NODE_SHARES, **COMPRESSED_SHARES, **DEPTH_SHARES, **COMPRESSED_DEPTH_SHARES, **FILE_SHARES}
+PAGE_SHARES = {"messages of the page": 0.01}
+SHARES = {
+    **NODE_SHARES,
+    **COMPRESSED_SHARES,
+    **DEPTH_SHARES,
+    **COMPRESSED_DEPTH_SHARES,
+    **FILE_SHARES,
+    **PAGE_SHARES,
+}
 """Share of all cases that each target gets: as many as its speed allows."""
 
 QUICK = [
@@ -249,6 +257,10 @@ def _subject(target: str, folder: Path) -> Any:
         from reliability.fuzz_depth import FuzzedDepth
 
         return FuzzedDepth(compressed=target in COMPRESSED_DEPTH_SHARES)
+    if target in PAGE_SHARES:
+        from reliability.fuzz_page import FuzzedPage
+
+        return FuzzedPage(folder)
     from reliability.fuzz_nodes import FuzzedNode
 
     return FuzzedNode(compressed=target in COMPRESSED_SHARES)

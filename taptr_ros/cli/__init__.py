@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -37,18 +39,31 @@ COMMANDS = {
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+
+_STDOUT, _STDERR = 1, 2
+"""Numbers of the streams."""
+
+_NEGATIVE = re.compile(r"-\.?[0-9]")
+"""How a negative number begins."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: those of the process) and return the exit status.
 
-    0 is success, 2 input that cannot be used, with one sentence on stderr that says what to do, and 130 an
-    interrupt from the keyboard.
+    0 is success, 2 input that cannot be used, with one sentence on stderr that says what to do, 130 an interrupt from
+    the keyboard, and 141 a reader of the output that has gone, as `head` does.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    _prepare_streams()
+    words = _with_negative_values(sys.argv[1:] if arguments is None else arguments)
     try:
         parsed = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
         parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
     except KeyboardInterrupt:
         print("taptr: interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -59,6 +74,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"taptr: {_one_line(error)}; check that the path exists, is writable and has room.", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
+
+
+def _prepare_streams() -> None:
+    """Make stdout and stderr take every path that a file can have, and open those that the process lacks."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        # Otherwise the next files take the numbers of the streams, and what is said on these is written into them.
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+            pass
+        os.close(descriptor)
+        sys.stdout = sys.stdout or open(_STDOUT, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = sys.stderr or open(_STDERR, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _with_negative_values(words: Sequence[str]) -> list[str]:
+    """Return the words with a value that begins with a negative number joined to its option: argparse wants an option.
+
+    None of our options begins with a digit.
+    """
+    joined: list[str] = []
+    for word in words:
+        if _NEGATIVE.match(word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _parser(asked: str) -> Parser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -53,12 +54,21 @@ def positive(text: str) -> float:
 
 
 def output_file(text: str) -> Path:
-    """Parse the path of a file to write; its folder must exist, so that no long run ends without a result."""
+    """Parse the path of a file to write; it must be possible now, so that no long run ends without a result."""
     path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-        raise argparse.ArgumentTypeError(f'"{text}" {problem}; name a file in a folder that exists')
-    return path
+    # A link may lead elsewhere; one that leads to itself is refused with the other outputs.
+    folder = Path(os.path.realpath(path)).parent
+    if path.is_dir():
+        problem = "is a folder"
+    elif not folder.is_dir():
+        problem = "lies in a folder that does not exist"
+    elif path.is_fifo() and not path.is_relative_to("/dev"):
+        problem = "is a pipe, which may have no reader"
+    elif not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "cannot be written here"
+    else:
+        return path
+    raise argparse.ArgumentTypeError(f'"{text}" {problem}; name a file in a folder that exists')
 
 
 def new_folder(text: str) -> Path:

@@ -24,6 +24,7 @@ from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay
 from taptr_ros.errors import SourceError
 from taptr_ros.messages.tracks import tracks_of
 from taptr_ros.nodes.configs import ViewConfig
+from taptr_ros.sources.camera import camera_number
 from taptr_ros.sources.demo_clip import demo_clip
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
@@ -92,8 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _source_parameters(arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """Return the parameters that make `video_source` show what was asked for, and whether images are compressed."""
-    if arguments.source is not None and arguments.source.isdigit():
-        return {"camera": int(arguments.source)}, False
+    if arguments.source is not None and (camera := camera_number(arguments.source)) is not None:
+        return {"camera": camera}, False
     path = str(demo_clip()) if arguments.source is None else arguments.source
     source = open_source(path, image_topic=arguments.image_topic)
     return {"source": path, "image_topic": arguments.image_topic or ""}, source.is_compressed

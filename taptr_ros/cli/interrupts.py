@@ -1,4 +1,4 @@
-"""Ctrl-C, or SIGTERM, in a long command: it ends after the frame in work, so that its results can be written."""
+"""Ctrl-C, SIGTERM or SIGHUP in a long command: it ends after the frame in work, so that its results can be written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ def held_interrupt() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # signals go to the main thread
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A terminal or connection that closes; whoever starts a command with nohup wants it to go on then.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield interrupt
     finally:

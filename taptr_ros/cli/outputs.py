@@ -36,7 +36,10 @@ def check_outputs(
     for output in outputs:
         if output is None:
             continue
-        resolved = output.resolve()
+        try:
+            resolved = output.resolve()
+        except RuntimeError:  # before Python 3.13
+            raise InvalidConfigError(f"{output} is a link that leads to itself; name another output.") from None
         for source in sources:
             if source.resolve() == resolved or (output.exists() and output.samefile(source)):
                 raise InvalidConfigError(f"{output} is an input, which would be overwritten; name another output.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 from taptr_ros.sources.grid import grid_points
+from taptr_ros.tracking.stream import too_many
 
 CSV_COLUMNS = ("x", "y"), ("frame", "id", "group")
 """Columns that a CSV of points must have, and those that it may have."""
+
+
+MOST_DIGITS = 20
+"""Digits of the largest whole number of 64 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,8 @@ class RequestedPoints:
     def __post_init__(self) -> None:
         if not len(self.ids):
             raise InvalidPointsError("There are no points to track; pass at least one.")
+        if refusal := too_many(len(self.ids)):
+            raise InvalidPointsError(refusal)
         for row in np.flatnonzero(~np.isfinite(self.xy).all(axis=1))[:1]:
             raise InvalidPointsError(f"Point {self.ids[row]} is at {_text(self.xy[row])}; use finite numbers.")
         for row in np.flatnonzero(self.frames < 0)[:1]:
@@ -113,27 +121,48 @@ def read_csv(
 ) -> tuple[list[str], list[tuple[str, dict[str, str | None]]]]:
     """Return the columns of a CSV file, and its rows, each with the words for where it is.
 
-    Raises `InvalidPointsError` for a file that cannot be read or has other columns.
+    Rows without any value, as spreadsheets leave them, are left out. Raises `InvalidPointsError` for a file that cannot
+    be read, has other columns, or a row with more values than columns.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            _check_columns(path, columns, required, optional)
-            reader.fieldnames = columns
-            rows = [(f"line {reader.line_num} of {path}", row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise _other_encoding(path)
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        columns = [name.strip().lower() for name in reader.fieldnames or ()]
+        _check_columns(path, columns, required, optional)
+        reader.fieldnames = columns
+        rows = []
+        for row in reader:
+            where = f"line {reader.line_num} of {path}"
+            if excess := row.pop(None, None):
+                raise InvalidPointsError(
+                    f"There are {len(columns) + len(excess)} values in {where} but {len(columns)} columns; write "
+                    "decimals with points, and one value for each column."
+                )
+            if any(value and value.strip() for value in row.values()):
+                rows.append((where, row))
+    except UnicodeDecodeError:
+        raise _other_encoding(path) from None
+    except (OSError, csv.Error) as error:
         raise InvalidPointsError(
             f"{path} cannot be read as a CSV file ({error}); check the name and the file."
         ) from error
     return columns, rows
 
 
+def _other_encoding(path: Path) -> InvalidPointsError:
+    return InvalidPointsError(f"{path} is not text in UTF-8; save it as CSV in UTF-8, with commas.")
+
+
 def _read_points(path: Path) -> RequestedPoints:
     columns, rows = read_csv(path, *CSV_COLUMNS)
     xy = [(number(row["x"], where), number(row["y"], where)) for where, row in rows]
     frames = [whole_number(row["frame"], where) if "frame" in columns else 0 for where, row in rows]
-    ids = [whole_number(row["id"], where) if "id" in columns else index for index, (where, row) in enumerate(rows, 1)]
+    ids = [
+        whole_number(row["id"], where, bits=64) if "id" in columns else index
+        for index, (where, row) in enumerate(rows, 1)
+    ]
     groups = [whole_number(row["group"], where, bits=32) if "group" in columns else 0 for where, row in rows]
     return RequestedPoints(
         np.array(xy, np.float32).reshape(-1, 2),
@@ -168,7 +197,8 @@ def number(text: str | None, where: str) -> float:
 def whole_number(text: str | None, where: str, bits: int = 63) -> int:
     """Read a whole number of so many bits; raises `InvalidPointsError`, which names where it is."""
     value = (text or "").strip()
-    if not (value.isascii() and value.isdigit() and int(value) < 2**bits):
+    # Python refuses to read thousands of digits at all.
+    if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS and int(value) < 2**bits):
         raise InvalidPointsError(
             f'"{value}" in {where} is not a whole number from 0 to 2^{bits} - 1; correct its frame, id or group.'
         )

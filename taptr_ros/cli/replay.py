@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import re
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -66,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_topic_argument(parser)
     add_points_arguments(parser, required=False)
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
-    parser.add_argument("--tracks-topic", default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag")
+    parser.add_argument(
+        "--tracks-topic", type=_topic, default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag"
+    )
     add_rrd_argument(parser)
     add_depth_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
@@ -80,6 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     live.add_argument("--loop", action="store_true", help="start again at the end")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="arguments for ROS, with --publish")
+
+
+def _topic(text: str) -> str:
+    """Parse the full name of a topic, as ROS allows it."""
+    if not re.fullmatch(r"(/[A-Za-z_][A-Za-z0-9_]*)+", text) or "__" in text:
+        raise argparse.ArgumentTypeError(f'"{text}" is not the full name of a topic, as /camera/tracks is')
+    return text
 
 
 def run(arguments: argparse.Namespace) -> None:

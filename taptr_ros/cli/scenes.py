@@ -12,6 +12,7 @@ from tqdm import tqdm
 from taptr_ros.cli.arguments import count, output_file, size
 from taptr_ros.cli.outputs import add_overwrite_argument, check_outputs
 from taptr_ros.errors import InvalidConfigError
+from taptr_ros.runtime.images import opencv_path
 from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.scenes.config import Kind
 from taptr_ros.training.scenes.sheet import contact_sheet
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     frames = arguments.clips * arguments.frames
     rate, rate_busy = frames / (time.monotonic() - started), frames / (time.process_time() - busy)
     sheet = contact_sheet(clips, arguments.columns, arguments.points, arguments.scale)
-    if not cv2.imwrite(str(arguments.out), sheet[..., ::-1]):
+    if not cv2.imwrite(opencv_path(arguments.out), sheet[..., ::-1]):
         raise InvalidConfigError(f"{arguments.out} cannot be written as a picture; end its name in .png.")
     statistics = clip_statistics(clips)
     print(

@@ -22,7 +22,7 @@ from taptr_ros.cli.file_session import FileSession
 from taptr_ros.cli.offline import add_topic_argument
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.sources.camera import CameraSource
+from taptr_ros.sources.camera import CameraSource, camera_number
 from taptr_ros.sources.frames import Source
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.config import TrackerConfig
@@ -125,11 +125,12 @@ def _wait_for_interrupt() -> None:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
-    if not arguments.source.isdigit():
+    camera = camera_number(arguments.source)
+    if camera is None:
         return open_source(arguments.source, image_topic=arguments.image_topic, rate=arguments.fps)
     if arguments.image_topic or arguments.fps:
         raise InvalidConfigError("A camera has no topic, and its own rate; leave --image-topic and --fps out.")
-    return CameraSource(int(arguments.source))
+    return CameraSource(camera)
 
 
 def _port(text: str) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taptr_ros.drawing.trails import TRAIL_FRAMES, Trails, located
+from taptr_ros.runtime.images import opencv_path
 from taptr_ros.tracking.states import Tracks
 
 LABELLED_POINTS = 64
@@ -92,11 +93,12 @@ class OverlayVideo:
     """An mp4 file written frame by frame; a context manager that completes the file on leaving.
 
     The codec has limits: a rate with too many digits is rounded, larger frames are shrunk, and frames of another size
-    than the first are stretched to that. Raises `OSError` if the file cannot be written.
+    than the first are stretched to that. Raises `OSError` if the file cannot be written, `SourceError` for a path that
+    OpenCV does not take.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self._path = path
+        self._path, self._opencv_path = path, opencv_path(path)
         self._rate = _writable_rate(rate)
         self._size = (0, 0)
         self._writer = cv2.VideoWriter()
@@ -105,10 +107,9 @@ class OverlayVideo:
         """Append a uint8 [H,W,3] RGB image."""
         if not self._writer.isOpened():
             self._size = _writable_size(*image.shape[1::-1])
-            # MPEG-4 part 2: the one mp4 codec that every OpenCV build carries and that keeps up with a tracker. FFmpeg
-            # takes what comes before a colon in a relative path for a protocol.
+            # MPEG-4 part 2: the one mp4 codec that every OpenCV build carries and that keeps up with a tracker.
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            if not self._writer.open(str(self._path.absolute()), code, self._rate, self._size):
+            if not self._writer.open(self._opencv_path, code, self._rate, self._size):
                 raise OSError(f"{self._path} cannot be written as a video")
         if image.shape[1::-1] != self._size:
             image = np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)

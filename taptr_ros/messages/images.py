@@ -85,6 +85,9 @@ _LAYOUTS: dict[str, _Layout] = {
 ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)
 """The encodings that `image_to_rgb` reads, as sensor_msgs names them."""
 
+DEPTH_ENCODINGS = ("16UC1", "32FC1")
+"""The encodings of depth images, in millimetres and in metres (REP 118)."""
+
 LABEL_ENCODINGS = ("mono8", "mono16", "8UC1", "16UC1")
 """The encodings that `labels_of_image` reads."""
 
@@ -101,7 +104,10 @@ def image_to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     """
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
-        raise InvalidImageError(f"The image's encoding is {message.encoding!r}; publish one of {', '.join(ENCODINGS)}.")
+        nature = ", as depth images have it" if message.encoding in DEPTH_ENCODINGS else ""
+        raise InvalidImageError(
+            f"The image's encoding is {message.encoding!r}{nature}; publish one of {', '.join(ENCODINGS)}."
+        )
     samples: NDArray[Any] = _samples(message, layout)
     is_converted = layout.conversion is not None or layout.sample_bytes > 1
     if is_converted and message.step % (layout.samples * layout.sample_bytes) == 0:

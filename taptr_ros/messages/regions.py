@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from taptr_ros.errors import InvalidRegionError
 from taptr_ros.messages.images import labels_of_image
 from taptr_ros.tracking.regions import Box, Label, LabelMask, Region
+
+_GROUP = re.compile("[0-9]{1,10}", re.ASCII)
+"""What the id of a detection may be to become a group; Python refuses to read thousands of digits at all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,6 @@ def detected_regions(message: Any) -> RequestedRegions:
         left = box.center.position.x - box.size_x / 2 + 0.5
         top = box.center.position.y - box.size_y / 2 + 0.5
         regions.append(Box(f"detections[{index}]", left, top, box.size_x, box.size_y, box.center.theta))
-        is_group = detection.id.isascii() and detection.id.isdigit() and int(detection.id) < 2**32
+        is_group = _GROUP.fullmatch(detection.id) is not None and int(detection.id) < 2**32
         groups.append(int(detection.id) if is_group else 0)
     return RequestedRegions(regions, groups)

@@ -8,6 +8,7 @@ from typing import Literal
 from taptr_ros.errors import InvalidConfigError
 from taptr_ros.runtime.loading import TAPTR_SMALL
 from taptr_ros.settings import check_settings, setting
+from taptr_ros.sources.camera import MOST_CAMERAS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +93,7 @@ class VideoSourceConfig:
     camera: int = setting(
         0,
         "Number of the camera, as in /dev/video0.",
-        limits=(0, 63),
+        limits=(0, MOST_CAMERAS - 1),
     )
     image_topic: str = setting(
         "",

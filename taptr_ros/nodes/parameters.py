@@ -40,14 +40,38 @@ def descriptor(entry: Setting, *, read_only: bool = False) -> ParameterDescripto
 
 
 class ParameterNode(Node):
-    """A node whose parameters can always be set to the values that they have, so that its own dump can be loaded."""
+    """A node whose parameters can always be set to the values that they have, so that its own dump can be loaded.
+
+    A whole number serves as a decimal one, and a value of another type, or for no parameter, is refused in words.
+    """
 
     def set_parameters_atomically(self, parameter_list: list[Parameter[Any]]) -> SetParametersResult:
         """Set those parameters that change, all or none; read-only ones, and others that may not change now, refuse."""
-        changed = [parameter for parameter in parameter_list if not self._has(parameter)]
-        if parameter_list and not changed:
+        given = [self._as_declared(parameter) for parameter in parameter_list]
+        for parameter in given:
+            if refusal := self._wrong_kind(parameter):
+                return SetParametersResult(successful=False, reason=refusal)
+        changed = [parameter for parameter in given if not self._has(parameter)]
+        if given and not changed:
             return SetParametersResult(successful=True)
         return super().set_parameters_atomically(changed)
+
+    def _as_declared(self, parameter: Parameter[Any]) -> Parameter[Any]:
+        """Return a parameter with a decimal number if it has a whole one where a decimal one is declared."""
+        if not self.has_parameter(parameter.name):
+            return parameter
+        return _as_decimal(parameter, self.get_parameter(parameter.name).type_)
+
+    def _wrong_kind(self, parameter: Parameter[Any]) -> str | None:
+        """Return why a parameter cannot have a value of this type, None if it can."""
+        if not self.has_parameter(parameter.name):
+            similar = get_close_matches(parameter.name, self.list_parameters([], 0).names, 1)
+            advice = f"did you mean {similar[0]}?" if similar else "`ros2 param list` shows those that there are."
+            return f"There is no parameter {parameter.name}; {advice}"
+        declared = self.get_parameter(parameter.name).type_
+        if parameter.type_ in (declared, Parameter.Type.NOT_SET):
+            return None
+        return f"{parameter.name} is {parameter.value!r}; use a value of type {declared.name.lower()}."
 
     def _has(self, parameter: Parameter[Any]) -> bool:
         if not self.has_parameter(parameter.name):
@@ -71,12 +95,21 @@ def declare_parameters(node: Node, *kinds: type, read_only: bool = False) -> Non
                 f"The parameter {entry.name} is given without a value (null), so its default {entry.default!r} is "
                 "used; give it a value or leave it out."
             )
+        elif entry.name in given and isinstance(entry.default, float):
+            given[entry.name] = _as_decimal(given[entry.name], Parameter.Type.DOUBLE)
         node.declare_parameter(entry.name, entry.default, descriptor(entry, read_only=read_only))
     for name in given:
         if not (node.has_parameter(name) or name.startswith(QOS_OVERRIDES)):
             similar = get_close_matches(name, [entry.name for entry in entries], 1)
             advice = f"did you mean {similar[0]}?" if similar else "its name may be misspelt, or of another node."
             node.get_logger().warning(f"The parameter {name} does not exist and has no effect; {advice}")
+
+
+def _as_decimal(parameter: Parameter[Any], kind: Parameter.Type) -> Parameter[Any]:
+    """Return a parameter as a decimal number, if it is a whole one and of that kind; else as it is."""
+    if (parameter.type_, kind) != (Parameter.Type.INTEGER, Parameter.Type.DOUBLE):
+        return parameter
+    return Parameter(parameter.name, kind, float(parameter.value))
 
 
 def _is_null(parameter: Parameter[Any]) -> bool:

@@ -139,11 +139,21 @@ def own_arguments() -> list[str]:
 
 @contextlib.contextmanager
 def _said_in_a_sentence() -> Iterator[None]:
-    """End the process with status 1 and one sentence if ROS cannot read its arguments, or a file that they name."""
+    """End the process with status 1 and one sentence if ROS cannot read its arguments, a file, or the environment."""
     try:
         yield
+    except rclpy_implementation.UnknownROSArgsError as error:
+        sys.exit(f"taptr_ros: ROS has no arguments {_sentence(error)}; correct those after --ros-args.")
+    except UnicodeEncodeError:
+        sys.exit("taptr_ros: The arguments are no text in UTF-8; rename the files that they name, or set LANG=C.UTF-8.")
     except rclpy_implementation.RCLError as error:
-        sys.exit(f"taptr_ros: {_sentence(error)}; correct the arguments after --ros-args, or the file that they name.")
+        sentence = _sentence(error)
+        advice = "the arguments after --ros-args, or the file that they name"
+        if "logging dir" in sentence or "log dir" in sentence:
+            advice = "HOME or ROS_LOG_DIR, which must name a folder that can be written"
+        elif "ROS_" in sentence:
+            advice = "the environment"
+        sys.exit(f"taptr_ros: {sentence}; correct {advice}.")
 
 
 def _sentence(error: Exception) -> str:

@@ -85,14 +85,29 @@ def publisher_events(topic: str, logger: RcutilsLogger) -> PublisherEventCallbac
     return PublisherEventCallbacks(incompatible_qos=report)
 
 
+def type_name(kind: type) -> str:
+    """Return the name of the type of a message or service as the graph has it."""
+    package, folder, _ = kind.__module__.split(".", 2)
+    return f"{package}/{folder}/{kind.__name__}"
+
+
 def publisher_problems(node: Node, topic: str, kind: type, name: str = "image") -> list[str]:
     """Return what is wrong with those who publish images on `topic` (full name), for a subscription of type `kind`.
 
     name: of the topic before it was remapped.
     """
-    wanted = f"sensor_msgs/msg/{kind.__name__}"
+    wanted = type_name(kind)
     types = _published_types(node, topic)
-    problems = _other_types(topic, types, wanted, f"set the parameter `compressed` or remap `{name}`")
+    raw_and_compressed = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+    problems = _other_types(
+        topic,
+        [found for found in types if found in raw_and_compressed],
+        wanted,
+        f"set the parameter `compressed` or remap `{name}`",
+    )
+    problems += _other_types(
+        topic, [found for found in types if found not in raw_and_compressed], wanted, f"remap `{name}` to images"
+    )
     if types.count(wanted) > 1:
         problems.append(f"Several publishers share {topic}; give each camera its own topic, and its own tracker.")
     return problems
@@ -105,6 +120,11 @@ def click_problems(node: Node, topic: str) -> list[str]:
         "added"
     )
     return _other_types(topic, _published_types(node, topic), "geometry_msgs/msg/PointStamped", advice)
+
+
+def request_problems(node: Node, topic: str, kind: type) -> list[str]:
+    """Return what is wrong with those who publish requests on `topic` (full name), which takes messages `kind`."""
+    return _other_types(topic, _published_types(node, topic), type_name(kind), "publish that type")
 
 
 def _published_types(node: Node, topic: str) -> list[str]:

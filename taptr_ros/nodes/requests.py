@@ -27,6 +27,10 @@ CLICKED_IMAGES = ("image", "tracks/image")
 """Topics of images in which rqt_image_view can be clicked; both have the same pixels."""
 
 
+DETECTIONS = "detections"
+"""Topic of the boxes of a detector."""
+
+
 class Requests:
     """The topics and services of one stream; what is asked goes to the tracker, and what is wrong to who asked.
 
@@ -36,6 +40,8 @@ class Requests:
     def __init__(self, node: Node, tracker: SharedTracker, begin_stream: Callable[[], None]) -> None:
         """Open topics and services of `node`; `begin_stream` is called when a client resets the tracker."""
         self._node, self._tracker, self._begin_stream = node, tracker, begin_stream
+        self._kinds: dict[str, type] = {}
+        """Type of each topic, by its full name."""
         self._inputs = [
             self._input(QueryPoints, "query_points", self._on_query_points),
             self._input(QueryRegions, "query_regions", self._on_query_regions),
@@ -46,8 +52,9 @@ class Requests:
                 for topic in CLICKED_IMAGES
             ),
         ]
-        if (kind := detection_array_kind()) is not None:
-            self._inputs.append(self._input(kind, "detections", self._on_detections))
+        self._reads_detections = (kind := detection_array_kind()) is not None
+        if kind is not None:
+            self._inputs.append(self._input(kind, DETECTIONS, self._on_detections))
         self._answers = self._offer_services()
 
     def close(self) -> None:
@@ -57,6 +64,18 @@ class Requests:
         for service in self._answers:
             self._node.destroy_service(service)
 
+    def publisher_problems(self) -> list[str]:
+        """Return what is wrong with those who publish requests: one sentence for each type that is not read."""
+        clicks = self._node.resolve_topic_name("clicked_point")
+        problems = qos.click_problems(self._node, clicks)
+        for topic, kind in self._kinds.items():
+            if topic != clicks:
+                problems += qos.request_problems(self._node, topic, kind)
+        detections = self._node.resolve_topic_name(DETECTIONS)
+        if not self._reads_detections and self._node.count_publishers(detections):
+            problems.append(f"{detections} is published, but not read without vision_msgs; install vision_msgs.")
+        return problems
+
     def _input(self, kind: type, topic: str, callback: Callable[[Any], None]) -> Any:
         def read(data: bytes) -> None:
             try:
@@ -64,12 +83,14 @@ class Requests:
             except TaptrError as error:
                 self._node.get_logger().error(f"{topic}: {error}", throttle_duration_sec=LOG_PERIOD)
 
+        name = self._node.resolve_topic_name(topic)
+        self._kinds[name] = kind
         return self._node.create_subscription(
             kind,
             topic,
             read,
             qos.reliable(),
-            event_callbacks=qos.subscription_events(self._node.resolve_topic_name(topic), self._node.get_logger()),
+            event_callbacks=qos.subscription_events(name, self._node.get_logger()),
             qos_overriding_options=qos.overrides(),
             raw=True,
         )

@@ -304,9 +304,9 @@ class TrackerNode(ParameterNode, LifecycleNode):
             self._tracker.reconfigure(read_config(self, TrackerConfig, {}))
 
     def _report_publishers(self) -> None:
-        """Say once of each what is wrong with those who publish images and clicks."""
+        """Say once of each what is wrong with those who publish images and requests."""
         problems = qos.publisher_problems(self, self.resolve_topic_name("image"), self._image_kind)
-        problems += qos.click_problems(self, self.resolve_topic_name("clicked_point"))
+        problems += self._requests.publisher_problems() if self._requests is not None else []
         for problem in problems:
             if problem not in self._reported_publishers:
                 self._reported_publishers.add(problem)

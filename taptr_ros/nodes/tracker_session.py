@@ -82,14 +82,8 @@ _STAMP = slice(4, 12)
 """Bytes of the header's stamp in a serialized message."""
 
 
-def _type_name(kind: Any) -> str:
-    """Return the name of the type of a message or service as the graph has it."""
-    package, folder, _ = kind.__module__.split(".", 2)
-    return f"{package}/{folder}/{kind.__name__}"
-
-
 SERVICES: dict[str, Any] = {
-    _type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger, GetParameters, SetParameters)
+    qos.type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger, GetParameters, SetParameters)
 }
 """The tracker's services that are used, by the names of their types; each is of another type."""
 
@@ -251,7 +245,7 @@ class TrackerSession:
         self._parameters_asked = 0.0
 
     async def _call(self, kind: Any, request: Any) -> Any:
-        client = self._clients.get(_type_name(kind))
+        client = self._clients.get(qos.type_name(kind))
         if client is None or not client.service_is_ready():
             raise RefusedError(self._sentence() or "The tracker does not offer that now; try again.")
         return await self._answer(lambda: client.call_async(request))
@@ -365,7 +359,7 @@ class TrackerSession:
 
     def _ask_parameters(self) -> None:
         now = time.monotonic()
-        client = self._clients.get(_type_name(GetParameters))
+        client = self._clients.get(qos.type_name(GetParameters))
         if client is None or not self._is_heard or now - self._parameters_asked < PARAMETER_PERIOD:
             return
         self._parameters_asked = now
@@ -427,7 +421,7 @@ class TrackerSession:
         """Return an image and its tracks as the page gets them; None if they cannot be read. In the stage's thread."""
         try:
             # Read like a bag's, as a view of the bytes: copies of images would cost more than all the rest.
-            message: Any = typestore().deserialize_cdr(image, _type_name(kind))
+            message: Any = typestore().deserialize_cdr(image, qos.type_name(kind))
             jpeg, size = self._jpeg(message, kind)
             points = None if tracks is None else tracks_of_serialized(tracks).tracks
         except (InvalidMessageError, InvalidImageError, SerdeError):

@@ -41,14 +41,16 @@ class ViewNode(ParameterNode):
     """
 
     def __init__(self, **options: Any) -> None:
+        # ROS destroys the node, too, if what follows fails.
+        self._server: ViewServer | None = None
+        self._lock = threading.Lock()
+        self._trackers: dict[str, TrackerSession] = {}
         super().__init__("view", **options)
         declare_parameters(self, ViewConfig, read_only=True)
         self._config = config = read_config(self, ViewConfig, {})
-        self._lock = threading.Lock()
-        self._trackers: dict[str, TrackerSession] = {}
         token = read_token(config.token_file) if config.token_file else None
         gate = Gate(config.address, token, (name.strip() for name in config.host_names.split(",")))
-        self._server: ViewServer | None = ViewServer(self, gate, config.address, config.port)
+        self._server = ViewServer(self, gate, config.address, config.port)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos.reliable(), raw=True)
         # Steady time: the page goes on while a simulation's clock stands still.
         self.create_timer(LOOK_PERIOD, self._look_around, clock=Clock(clock_type=ClockType.STEADY_TIME))

@@ -1,10 +1,15 @@
-"""Fitting an image to the network's input."""
+"""Fitting an image to the network's input, and naming a file to OpenCV."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from taptr_ros.errors import SourceError
 
 
 def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
@@ -19,3 +24,15 @@ def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.f
     shrinks = image.shape[0] > height and image.shape[1] > width
     fitted = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return np.asarray(fitted, np.float32)
+
+
+def opencv_path(path: Path) -> str:
+    """Return a path as OpenCV and FFmpeg take it; raises `SourceError` for one that is not UTF-8, which ends Python.
+
+    FFmpeg takes what comes before a colon in a relative path for a protocol, as in 12:30:00.mp4. Python does not read
+    the bytes of a path as UTF-8 where the locale has another encoding.
+    """
+    try:
+        return os.fsencode(path.absolute()).decode()
+    except UnicodeDecodeError:
+        raise SourceError(f"{path} is no text in UTF-8, as paths of videos must be; rename it.") from None

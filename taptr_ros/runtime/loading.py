@@ -6,9 +6,11 @@ import dataclasses
 import hashlib
 import weakref
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
 from taptr_ros.runtime.backend import Backend
 
@@ -58,6 +60,10 @@ def load_backend(
         raise InvalidConfigError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if threads is not None and threads < 1:
         raise InvalidConfigError(f"threads is {threads}; use a positive whole number.")
+    if size is not None and size[0] * size[1] > MAX_IMAGE_PIXELS:
+        raise InvalidConfigError(
+            f"The input size is {size[0]}x{size[1]}, more than {MAX_IMAGE_PIXELS} pixels; choose a smaller one."
+        )
     path = _find(model, backend)
     kind = "opencv" if model == LUCAS_KANADE else "onnxruntime" if path.is_dir() else "torch"
     if backend not in (None, kind):
@@ -189,7 +195,8 @@ def _load_model_file(
     path: Path, device: str, size: tuple[int, int] | None, threads: int | None, precision: str
 ) -> Backend:
     if not path.is_file():
-        raise ModelFileError.missing(path)
+        names = get_close_matches(path.name, [*shipped_models(), LUCAS_KANADE], 1)
+        raise ModelFileError.missing(path, *names)
     try:
         import torch
 

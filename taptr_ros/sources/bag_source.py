@@ -27,6 +27,9 @@ _CONVERSIONS: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
 }
 """How to read each message type that holds an image."""
 
+_VIDEOS = ("foxglove_msgs/msg/CompressedVideo", "ffmpeg_image_transport_msgs/msg/FFMPEGPacket")
+"""Message types that hold images which need those before them."""
+
 _STAMP = slice(4, 12)
 """Bytes of the header's stamp in a serialized message: after the encapsulation, seconds and nanoseconds."""
 
@@ -98,10 +101,15 @@ class BagSource:
                 )
         image_topics = sorted(name for name in topics if topics[name].kind in _CONVERSIONS and name != depth_topic)
         offer = f"choose one of {', '.join(image_topics)}" if image_topics else "it holds no image topic at all"
+        for name, other in sorted(topics.items()):
+            if not image_topics and other.kind in _VIDEOS:
+                offer = f"it holds no images but a video ({name} is {other.kind}); decode it to {IMAGE} first"
         if topic is None:
-            if len(image_topics) != 1:
+            # A topic without a message is no choice, unless there is no other.
+            filled = [name for name in image_topics if topics[name].count != 0] or image_topics
+            if len(filled) != 1:
                 raise SourceError(f"{self.name} needs the name of an image topic; {offer}.")
-            return image_topics[0]
+            return filled[0]
         if topic not in topics:
             raise SourceError(f"{self.name} has no topic {topic}; {offer}.")
         if topic not in image_topics:

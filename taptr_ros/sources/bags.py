@@ -25,7 +25,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.interfaces import typestore
 from taptr_ros.sources.order import in_natural_order
-from taptr_ros.sources.storage_names import COMPRESSED_SUFFIX, is_storage_file
+from taptr_ros.sources.storage_names import COMPRESSED_SUFFIXES, is_storage_file
 
 _METADATA_VERSION: Literal[9] = 9
 """Version of metadata.yaml to write: every ROS 2 from Iron on reads it."""
@@ -251,12 +251,14 @@ def storage_files(path: Path) -> list[Path]:
         return [path]
     files = in_natural_order(file for file in path.iterdir() if is_storage_file(file))
     # A recorder that compresses may leave the file that it has compressed.
-    return [file for file in files if file.suffix != COMPRESSED_SUFFIX or file.with_suffix("") not in files]
+    return [
+        file for file in files if file.suffix.lower() not in COMPRESSED_SUFFIXES or file.with_suffix("") not in files
+    ]
 
 
 def _plain(path: Path, folder: Path) -> Path:
     """Return the storage file itself or, if it cannot be read as it is, what it stands for, as a copy in a folder."""
-    if path.suffix.lower() == COMPRESSED_SUFFIX:
+    if path.suffix.lower() in COMPRESSED_SUFFIXES:
         copy = folder / path.with_suffix("").name
         try:
             with path.open("rb") as compressed, copy.open("wb") as plain:

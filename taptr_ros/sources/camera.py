@@ -11,8 +11,17 @@ import numpy as np
 from taptr_ros.errors import SourceError
 from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, unreported
 
+MOST_CAMERAS = 64
+"""Numbers of cameras that the kernel gives out."""
+
 MOST_BROKEN = 30
 """Images in a row that cannot be decoded, after which a camera is given up; many send one broken image at first."""
+
+
+def camera_number(text: str) -> int | None:
+    """Return the number of a camera, 0 to 63, that a text is; None if it is something else, such as a path."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_CAMERAS)) and int(text) < MOST_CAMERAS
+    return int(text) if is_number else None
 
 
 class CameraSource:

@@ -67,6 +67,8 @@ class FolderSource(ImageFiles):
         images = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         super().__init__(str(path), in_natural_order(file for file in images if not file.name.startswith(".")), rate)
         if not self.frame_count:
+            if any(file.suffix.lower() == ".bag" for file in path.iterdir()):
+                raise SourceError(f"{path} holds recordings of ROS 1; convert one first, as with rosbags-convert.")
             raise SourceError(
                 f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no storage file of a "
                 "rosbag2 (.mcap, .db3); pass another folder."

@@ -10,6 +10,15 @@ from taptr_ros.sources.frames import DEFAULT_RATE, Recording
 from taptr_ros.sources.storage_names import METADATA, is_bag
 from taptr_ros.sources.video import VideoSource
 
+_ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip"})
+"""Endings, in lower case, of the names of files that hold others."""
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is a URL, as s3://bucket/street.mp4 is."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme.replace("+", "").replace(":", "").isalnum()
+
 
 def open_source(
     path: str | Path,
@@ -26,12 +35,19 @@ def open_source(
     Raises `SourceError` if the source cannot be opened or holds no images, `InvalidConfigError` if an option does
     not belong to this kind of source.
     """
+    if not str(path):
+        raise SourceError("The source's name is empty; pass a video file, a folder of images or a rosbag2.")
+    if is_url(str(path)):
+        raise SourceError(f"{path} is an address; save what it gives as a file, and pass that.")
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; pass a video file, a folder of images or a rosbag2.")
     if path.is_fifo() or path.is_socket():
         raise SourceError(f"{path} is a pipe; pass a video file, a folder of images or a rosbag2.")
-    if path.suffix.lower() == ".bag":
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if not _ARCHIVES.isdisjoint(suffixes[-1:]) and path.is_file():
+        raise SourceError(f"{path} is an archive; unpack it first, and pass what is in it.")
+    if ".bag" in suffixes[-2:] and path.is_file():
         raise SourceError(f"{path} is a recording of ROS 1; convert it first, as with rosbags-convert.")
     if path.name == METADATA:
         path = path.parent

@@ -7,8 +7,8 @@ from pathlib import Path
 STORAGE_SUFFIXES = frozenset({".db3", ".mcap"})
 """Endings, in lower case, of the names of storage files."""
 
-COMPRESSED_SUFFIX = ".zstd"
-"""What follows if a recorder has compressed the file as a whole."""
+COMPRESSED_SUFFIXES = frozenset({".zstd", ".zst"})
+"""What follows if a recorder, or the program zstd, has compressed the file as a whole."""
 
 
 METADATA = "metadata.yaml"
@@ -17,7 +17,7 @@ METADATA = "metadata.yaml"
 
 def is_storage_file(path: Path) -> bool:
     """Return whether a file's name is that of a storage file."""
-    plain = path.with_suffix("") if path.suffix.lower() == COMPRESSED_SUFFIX else path
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED_SUFFIXES else path
     return plain.suffix.lower() in STORAGE_SUFFIXES and not path.name.startswith(".")
 
 

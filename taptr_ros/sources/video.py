@@ -11,6 +11,7 @@ import numpy as np
 
 from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.errors import SourceError
+from taptr_ros.runtime.images import opencv_path
 from taptr_ros.sources.folder import IMAGE_SUFFIXES
 from taptr_ros.sources.frames import DEFAULT_RATE, MAX_RATE, Frame, Report, unreported
 from taptr_ros.tracking.history import NANOSECONDS
@@ -25,8 +26,7 @@ class VideoSource:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self.report: Report = unreported
-        # FFmpeg takes what comes before a colon in a relative path for a protocol, as in 12:30:00.mp4.
-        self._path = str(path.absolute())
+        self._path = opencv_path(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             # OpenCV would take the digits in its name for a pattern and play the whole folder.
             raise SourceError(f"{path} is a single image; pass a video file or the folder of images.")
@@ -73,7 +73,8 @@ class VideoSource:
         try:
             if not capture.isOpened():
                 raise SourceError(
-                    f"{self.name} cannot be opened as a video; pass a video file, a folder of images or a rosbag2."
+                    f"{self.name} cannot be opened as a video: it is none, or not complete; pass a video file, a "
+                    "folder of images or a rosbag2."
                 )
             yield capture
         finally:

@@ -110,8 +110,8 @@ class TrackerConfig:
 
     late_tolerance: float = setting(
         1.0,
-        "An image that is older than the newest one by at most this many seconds is late and left out; an older one "
-        "begins a new stream.",
+        "An image that is older than the newest one by at most this many seconds is late and left out; older "
+        "ones begin a new stream.",
         limits=(0.0, 3600.0),
         live=True,
     )
@@ -150,8 +150,8 @@ class TrackerConfig:
     )
     rematch_interval: int = setting(
         3,
-        "Frames between two searches by global matching for tracks that were not seen since the last search; 0 searches "
-        "after scene cuts only.",
+        "Frames between two searches by global matching for tracks that were not seen since the last search; 0 "
+        "searches after scene cuts only.",
         limits=(0, FOREVER),
         live=True,
     )

@@ -22,6 +22,9 @@ from taptr_ros.tracking.tracker import PointTracker
 IMAGES_OF_A_NEW_SIZE = 3
 """Images of one other size in a row that begin a new stream; fewer are left out."""
 
+LONGEST_GAP = 3600
+"""Seconds between two images beyond which the stamp of the second is doubted, as a damaged one or another clock's."""
+
 MOST_POINTS = 65536
 """Points, or ids, that one request may hold: as many as the largest tracker."""
 
@@ -60,19 +63,23 @@ class TrackStream:
     """Decides what every image of a stream is, and accepts or refuses points one by one.
 
     An image with the stamp of the newest one, or at most `late_tolerance` older, or without a stamp among ones that
-    have one, is left out; one that is older still begins a new stream. So does another image size that stays; single
-    images of another size are left out. Not safe for several threads at once.
+    have one, is left out. So is a single one that is older still, or later by more than `LONGEST_GAP`; if the next
+    image follows it, the stamps have jumped: back, a new stream begins, and ahead, the stream goes on there. Another
+    image size that stays begins a new stream, too; single images of another size are left out. Not safe for several
+    threads at once.
     """
 
     def __init__(self, tracker: PointTracker) -> None:
         self._tracker = tracker
         self._other_size: tuple[int, int] | None = None
         self._of_other_size = 0
+        self._doubted: int | None = None
+        """Stamp of the newest image if that was left out because its stamp had jumped."""
 
     def warm_up(self, width: int, height: int) -> None:
         """Run every part of the backend once on a black image and begin a new stream."""
         self._tracker.warm_up(width, height)
-        self._forget_size()
+        self._forget_doubts()
 
     def step(self, image: NDArray[np.uint8], stamp: int) -> Step:
         """Track all points into the next image, uint8 [H,W,3] RGB, with its stamp in nanoseconds.
@@ -82,14 +89,14 @@ class TrackStream:
         size, newest = image_size(image), self._tracker.newest
         restart = None
         if newest is not None:
-            if left_out := self._unusable_stamp(stamp, newest.stamp):
+            if left_out := self._unusable_stamp(stamp, newest.stamp) or self._doubtful_jump(stamp, newest.stamp):
                 return Step(None, left_out)
             restart = self._jump_back(stamp, newest.stamp)
             if restart is None and size != (newest.coordinates.width, newest.coordinates.height):
                 restart = self._lasting_size_change(size, newest)
                 if restart is None:
                     return Step(None, _other_size_notice(size, newest))
-        self._forget_size()
+        self._forget_doubts()
         if restart is not None:
             self._tracker.reset()
         tracks = self._tracker.step(image, stamp)
@@ -187,7 +194,7 @@ class TrackStream:
     def reset(self) -> None:
         """Remove all points; the next image begins a new stream."""
         self._tracker.reset()
-        self._forget_size()
+        self._forget_doubts()
 
     def reconfigure(self, config: TrackerConfig) -> None:
         """Go on with other thresholds; see `PointTracker.reconfigure`."""
@@ -197,8 +204,9 @@ class TrackStream:
     def _last_stamp(self) -> int | None:
         return self._tracker.newest.stamp if self._tracker.newest else None
 
-    def _forget_size(self) -> None:
+    def _forget_doubts(self) -> None:
         self._other_size, self._of_other_size = None, 0
+        self._doubted = None
 
     def _unusable_stamp(self, stamp: int, newest: int) -> str | None:
         """Return why an image with this stamp is left out, None if it is not."""
@@ -216,6 +224,22 @@ class TrackStream:
                 "lower `late_tolerance` if this is a new stream."
             )
         return None
+
+    def _doubtful_jump(self, stamp: int, newest: int) -> str | None:
+        """Return why an image is left out whose stamp has jumped; None if none has, or the one before as well."""
+        limit = LONGEST_GAP * NANOSECONDS
+        if newest < stamp <= newest + limit:
+            return None
+        before, self._doubted = self._doubted, stamp
+        is_back = stamp < newest
+        if before is not None and before < stamp and (stamp <= before + limit if is_back else newest < before):
+            return None
+        seconds = abs(newest - stamp) / NANOSECONDS
+        effect = "a new stream begins" if is_back else "the stream goes on there"
+        return (
+            f"The image is {seconds:.3f} s {'older' if is_back else 'later'} than the previous one; if the next "
+            f"one follows it, {effect}, otherwise its stamp was wrong."
+        )
 
     def _jump_back(self, stamp: int, newest: int) -> str | None:
         if stamp > newest:

@@ -92,7 +92,7 @@ def _check_address(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise BackendUnavailableError(
             f"The cluster of Ray at {address} cannot be reached ({error}); check the address, and that it is running."
         ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taptr_ros.errors import InvalidConfigError, SourceError
+from taptr_ros.sources.opening import is_url
 from taptr_ros.sources.order import in_natural_order
 
 LIST_SUFFIX = ".txt"
@@ -34,12 +35,6 @@ class Input:
     def is_remote(self) -> bool:
         """Whether it is named by a URL."""
         return is_url(self.location)
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is a URL, as s3://bucket/street.mp4 is."""
-    scheme, separator, _ = text.partition("://")
-    return bool(separator) and scheme.replace("+", "").replace(":", "").isalnum()
 
 
 def recordings(inputs: Iterable[str], name_parts: int) -> list[Input]:
