@@ -71,8 +71,11 @@ class Gate:
         one of the names that stand for this machine.
         """
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            address = urlsplit(f"//{host}")
+            name = address.hostname or ""
         except ValueError:
+            return False
+        if "@" in host or address.netloc != host:  # more than a name and a port
             return False
         if name in self._names:
             return True
