@@ -320,6 +320,12 @@ def test_saved_tracks_are_those_of_taptr_track(clip: Path, tmp_path: Path, model
         seen.step_to(FRAMES - 1)
         with pytest.raises(RefusedError, match="last frame"):
             seen.do(protocol.Step())
+        # What is removed by mistake comes back as it was.
+        seen.do(protocol.Remove((1,)))
+        seen.do(protocol.Undo())
+        seen.settle()
+        with pytest.raises(RefusedError, match="Nothing was removed"):
+            seen.do(protocol.Undo())
         for what in ("npz", "csv", "overlay"):
             seen.do(protocol.Save(what))
     finally:

@@ -3,6 +3,9 @@
 import { colour_of, HIDDEN, is_drawn, OUT_OF_VIEW, VISIBLE } from "./tracks.js";
 
 const RADIUS = 5; // of a point, in CSS pixels
+const SMALLEST_RADIUS = 2.5;
+const SHARE_OF_GAP = 0.22; // radius of a point where points are dense, as a share of the distance between neighbours
+const BORDER = 24; // CSS pixels from the edge within which what is to be seen is not seen well
 const LABELLED_POINTS = 64; // more would hide the picture
 const SMOOTH_BELOW = 3; // screen pixels per image pixel above which single pixels are shown as they are
 const MOST_ZOOM = 64;
@@ -25,17 +28,22 @@ export class Picture {
     this.asked = []; // points that were asked for and have not come yet
     this.shows = { trails: true, names: true, groups: false };
     this.drawing = false;
+    this.undrawn = 0; // images that were shown and not drawn yet
+    this.radius = RADIUS;
     new ResizeObserver(() => this.redraw()).observe(canvas);
   }
 
-  // Shows an image and its tracks; `drawn` is called when that is done.
+  // Shows an image and its tracks. `drawn` is called when that is done, with the number of images that were shown since
+  // it was called before: while the page is hidden, nothing is drawn.
   show(header, bitmap, drawn) {
     const other_size = this.header && (this.header.width !== header.width || this.header.height !== header.height);
     this.bitmap?.close();
     [this.header, this.bitmap] = [header, bitmap];
     if (other_size) this.fit();
     this.asked = this.asked.filter((point) => !this.tracks.find(point.id) && performance.now() < point.until);
-    this.redraw(drawn);
+    this.undrawn += 1;
+    this.drawn = drawn;
+    this.redraw();
   }
 
   forget() {
@@ -49,9 +57,13 @@ export class Picture {
     this.redraw();
   }
 
-  // Zooms by a factor; what lies at (x, y), in CSS pixels of the canvas, stays there.
-  zoom_at(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  // Zooms by a factor; what lies at (x, y), in CSS pixels of the canvas, stays there: the cross or the middle, if not told.
+  zoom_at(factor, x, y) {
     if (!this.header) return;
+    if (x === undefined) {
+      const middle = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+      [x, y] = this.cross ? this.to_screen(...this.cross) : middle;
+    }
     const [image_x, image_y] = this.to_image(x, y);
     this.zoom = Math.min(Math.max(this.zoom * factor, 1), MOST_ZOOM);
     const view = this.#view();
@@ -66,6 +78,15 @@ export class Picture {
     const view = this.#view();
     this.centre = [view.centre[0] - dx / view.scale, view.centre[1] - dy / view.scale];
     this.#keep_inside();
+    this.redraw();
+  }
+
+  // Moves the image so far that a pixel of it is seen.
+  reveal(x, y) {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [left, top] = this.to_screen(x, y);
+    const beyond = (place, size) => Math.min(place - BORDER, 0) || Math.max(place - size + BORDER, 0);
+    this.move(-beyond(left, width), -beyond(top, height));
     this.redraw();
   }
 
@@ -95,16 +116,15 @@ export class Picture {
     return Boolean(this.header) && x >= -0.5 && y >= -0.5 && x <= this.header.width - 0.5 && y <= this.header.height - 0.5;
   }
 
-  redraw(drawn) {
-    if (drawn) this.drawn = drawn;
+  redraw() {
     if (this.drawing) return;
     this.drawing = true;
     requestAnimationFrame(() => {
       this.drawing = false;
       this.#draw();
-      const tell = this.drawn;
-      this.drawn = null;
-      tell?.();
+      const count = this.undrawn;
+      this.undrawn = 0;
+      if (count) this.drawn(count);
     });
   }
 
@@ -135,6 +155,8 @@ export class Picture {
     context.lineCap = context.lineJoin = "round";
     if (this.shows.trails) this.#draw_trails();
     const shown = this.tracks.points.filter(is_drawn);
+    const gap = scale * Math.sqrt((this.header.width * this.header.height) / Math.max(shown.length, 1));
+    this.radius = Math.min(Math.max(SHARE_OF_GAP * gap, SMALLEST_RADIUS), RADIUS);
     for (const point of shown) this.#draw_point(point);
     for (const point of this.asked) this.#ring(...this.to_screen(point.x, point.y), RADIUS + 3, "white", 1.5);
     if (this.shows.names && shown.length <= LABELLED_POINTS) this.#draw_names(shown);
@@ -174,12 +196,12 @@ export class Picture {
     const { context } = this;
     const [x, y] = this.to_screen(point.x, point.y);
     const selected = this.selected.has(point.id);
-    const radius = RADIUS + (selected || this.hovered === point.id ? 1.5 : 0);
+    const radius = this.radius + (selected || this.hovered === point.id ? 1.5 : 0);
     if (point.state === VISIBLE) {
       this.#disc(x, y, radius + 1.25, OUTLINE);
       this.#disc(x, y, radius, this.#colour(point));
     } else if (point.state === HIDDEN || point.state === OUT_OF_VIEW) {
-      const thickness = point.state === HIDDEN ? 2.25 : 1.25;
+      const thickness = (point.state === HIDDEN ? 0.45 : 0.25) * this.radius;
       this.#ring(x, y, radius - 0.5, OUTLINE, thickness + 2);
       this.#ring(x, y, radius - 0.5, this.#colour(point), thickness);
     }
