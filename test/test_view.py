@@ -363,6 +363,31 @@ def test_a_file_is_shown_frame_by_frame_with_trails(seen: Seen) -> None:
         seen.do(protocol.Seek(FRAMES))
 
 
+def test_a_file_that_ends_too_early_says_so(clip: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.avi"
+    data = clip.read_bytes()
+    damaged.write_bytes(data[: len(data) // 2])
+    seen = Seen(damaged, tmp_path / "saved", "lucas_kanade", capacity=16)
+    try:
+        announced = seen.session.status().frame_count
+        seen.do(protocol.Play())
+        wait_until(lambda: not seen.session.status().playing)
+        status = seen.session.status()
+        assert 0 < status.tracked < announced
+        assert status.frame_count == status.tracked
+        assert f"It ends here: {status.tracked} of the {announced} frames" in status.sentence
+    finally:
+        seen.session.stop()
+
+
+def test_a_video_that_is_being_written_is_given_up_when_the_view_ends(seen: Seen, tmp_path: Path) -> None:
+    seen.add(40.0, 30.0)
+    seen.session.stop()
+    with pytest.raises(RefusedError, match="the video is not written"):
+        seen.do(protocol.Save("overlay"))
+    assert not (tmp_path / "saved" / "overlay.mp4").exists()
+
+
 def test_points_that_are_removed_are_gone_from_all_frames(seen: Seen) -> None:
     first, second = seen.add(40.0, 30.0), seen.add(60.0, 30.0)
     seen.step_to(5)

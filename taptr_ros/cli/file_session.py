@@ -105,7 +105,7 @@ class FileSession:
         self._playing = not self._is_file
         self._ended = False
         self._due = 0.0
-        self._sentence = self._busy = ""
+        self._sentence = self._busy = self._drawing = ""
         self._times: collections.deque[float] = collections.deque(maxlen=REMEMBERED_TIMES)
         self._finished: collections.deque[float] = collections.deque(maxlen=30)
         self._saving = threading.Lock()
@@ -129,7 +129,7 @@ class FileSession:
         if self._thread.is_alive():
             self._thread.join()
         self.stage.stop()
-        with self._saving:  # what is being saved is finished
+        with self._saving:  # tracks that are being saved are finished, a video is given up
             self._store.close()
 
     # What the server asks.
@@ -157,7 +157,7 @@ class FileSession:
             frame=self._position,
             tracked=len(self._frames),
             frame_count=len(self._frames) if self._ended else self._source.frame_count,
-            busy=self._busy,
+            busy=self._busy or self._drawing,
         )
 
     def parameters(self) -> list[ParameterValue]:
@@ -249,6 +249,9 @@ class FileSession:
                 return False
             if frame is None:
                 self._ended = True
+                read, announced = len(self._frames) + self._left_out.count, self._source.frame_count
+                if announced is not None and read < announced:
+                    self._note(f"It ends here: {read} of the {announced} frames that it announces can be read.")
                 return False
             if self._track(frame):
                 return True
@@ -567,9 +570,18 @@ class FileSession:
 
     def _draw(self, path: Path, frames: list[tuple[int, Tracks]]) -> None:
         overlay = TrackOverlay()
-        with OverlayVideo(path, self._source.rate) as video:
-            for index, tracks in frames:
-                video.write(overlay.draw(self._store.image(index), tracks))
+        try:
+            with OverlayVideo(path, self._source.rate) as video:
+                for index, tracks in frames:
+                    if self._stopped:
+                        raise RefusedError("The view ends, so the video is not written.")
+                    video.write(overlay.draw(self._store.image(index), tracks))
+                    self._drawing = f"The video is being written: {index + 1} of {len(frames)} frames."
+        except RefusedError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            self._drawing = ""
 
 
 def _started(ids: list[int], points: NDArray[np.float64], group: int, like: Tracks) -> Tracks:

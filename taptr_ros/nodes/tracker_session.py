@@ -235,9 +235,7 @@ class TrackerSession:
         # Where a hidden point was, something else is seen, and would be tracked in its place.
         seen = [point for point in removed.points if point.state == TrackedPoint.VISIBLE]
         if not seen:
-            raise RefusedError(
-                "What was removed was hidden; click on it when it is seen again."
-            )
+            raise RefusedError("What was removed was hidden; click on it when it is seen again.")
         query = [QueryPoint(id=point.id, group=point.group, x=point.x, y=point.y) for point in seen]
         answer = await self._ask_for(QueryPoints(header=removed.header, points=query))
         hidden = len(removed.points) - len(seen)
@@ -322,7 +320,9 @@ class TrackerSession:
             return f"The tracker is {state}. To go on: ros2 lifecycle set {self._name} {transition}"
         if now - self._image_came > IMAGE_WITHIN:
             topic = self._images_from
-            return f"No image comes on {topic.name}." if topic else "The tracker takes no images yet."
+            if topic is None:
+                return "The tracker takes no images yet."
+            return f"No image comes on {topic.name}. Start the camera, or give the tracker another topic."
         if now - self._tracks_came > IMAGE_WITHIN:
             return f"Images come, but no tracks of them. The tracker says: {self._message}"
         return ""

@@ -165,6 +165,7 @@ function add_grid() {
   const side = Math.min(Math.max(Math.round(Number(element("side").value)) || 8, 1), 64);
   element("side").value = side;
   if (picture.header) ask({ do: "add_grid", side, stamp: picture.header.stamp });
+  else tell("There is no image yet.", true);
 }
 
 function select(id, also = false) {
