@@ -23,7 +23,7 @@ from taptr_ros.runtime.loading import load_backend
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking import PointTracker, TrackerConfig
 from taptr_ros.view import protocol
-from taptr_ros.view.gate import BURST, Allowance, Gate, read_token
+from taptr_ros.view.gate import BURST, Allowance, Gate, address_to_open, read_token
 from taptr_ros.view.protocol import ProtocolError, frame_message, parse
 from taptr_ros.view.session import RefusedError
 from taptr_ros.view.stage import Stage
@@ -132,6 +132,13 @@ def test_a_token_is_needed_where_others_can_reach_the_page() -> None:
         assert not gate.admits("\ud800")
     assert not Gate("127.0.0.1", "a token of ours").admits("")
     assert Gate("0.0.0.0", None).token != Gate("0.0.0.0", None).token  # noqa: S104
+
+
+def test_the_address_to_open_is_one_that_a_browser_can_reach() -> None:
+    for address in ("127.0.0.1", "::1", "192.168.0.7", "robot.example"):
+        assert address_to_open(address) == address
+    for address in ("0.0.0.0", "::", ""):  # noqa: S104
+        assert address_to_open(address) not in ("0.0.0.0", "::", "")  # noqa: S104
 
 
 def test_names_that_do_not_stand_for_this_machine_are_refused() -> None:

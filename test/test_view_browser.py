@@ -332,7 +332,8 @@ def test_silence_is_noticed_and_the_chosen_tracker_chosen_again(browser: Browser
         wait_until(lambda: second.stage.viewers == 1)
         # A network that is gone closes nothing. Here, the page's clock is ahead of the server's signs of life.
         page.evaluate(
-            "said = []; new MutationObserver(() => said.push(sentence.textContent)).observe(sentence, {childList: true})"
+            "said = [];"
+            "new MutationObserver(() => said.push(sentence.textContent)).observe(sentence, { childList: true });"
         )
         page.clock.run_for(15_000)
         page.wait_for_function("said.includes('The connection is lost. Trying again.')")

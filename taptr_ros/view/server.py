@@ -13,7 +13,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from taptr_ros.errors import BackendUnavailableError, TaptrError
-from taptr_ros.view.gate import Allowance, Gate
+from taptr_ros.view.gate import Allowance, Gate, address_to_open
 from taptr_ros.view.protocol import MOST_BYTES, Choose, Hello, ProtocolError, Ready, parse
 from taptr_ros.view.session import RefusedError, Sessions, Status
 
@@ -109,7 +109,8 @@ class ViewServer:
     @property
     def url(self) -> str:
         """Where to look, with the token, if one is needed."""
-        host = f"[{self._address}]" if ":" in self._address else self._address
+        address = address_to_open(self._address)
+        host = f"[{address}]" if ":" in address else address
         # What comes after # never leaves the browser: no log and no other server gets to see it.
         return f"http://{host}:{self.port}/" + (f"#token={quote(self._gate.token, '')}" if self._gate.token else "")
 
