@@ -285,7 +285,7 @@ def test_a_file_is_played_wound_back_saved_and_reset(visitor: Visitor, tmp_path:
     visitor.until(lambda: visitor.headers[-1]["number"] == 29 and len(visitor.tracks["id"]) == 2)
     for what in ("npz", "csv", "overlay"):
         page.click(f"[data-save={what}]")
-        page.wait_for_selector("#told:has-text('Saved 2 points in 30 frames')")
+        page.wait_for_selector("#told:has-text('Saved 2 points in 30 frames: ')")
         page.wait_for_selector(f"[data-save={what}]:not([disabled])")
     assert {path.name for path in (tmp_path / "saved").iterdir()} == {"tracks.npz", "tracks.csv", "overlay.mp4"}
     page.click("#reset")

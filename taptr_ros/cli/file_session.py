@@ -558,7 +558,7 @@ class FileSession:
                 (file.save if what == "npz" else file.save_csv)(path)
         finally:
             self._saving.release()
-        return {"text": f"Saved {len(ids)} points in {len(frames)} frames: {path}."}
+        return {"text": f"Saved {_counted(len(ids), 'point')} in {_counted(len(frames), 'frame')}: {path}"}
 
     def _output_folder(self) -> Path:
         if self._folder is None:
@@ -582,6 +582,10 @@ class FileSession:
             raise
         finally:
             self._drawing = ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _started(ids: list[int], points: NDArray[np.float64], group: int, like: Tracks) -> Tracks:

@@ -19,7 +19,7 @@ export function show_numbers(status) {
   const rows = [
     ["Rate", status.rate === null ? null : `${status.rate.toFixed(1)} images/s`],
     [status.kind === "file" ? "Time p50 / p95" : "Latency p50 / p95", times(status)],
-    ["Not tracked", status.dropped === null ? null : `${status.dropped} images`],
+    ["Not tracked", status.dropped === null ? null : `${status.dropped} ${status.dropped === 1 ? "image" : "images"}`],
     ["Points", status.points],
     ["Model", status.model],
     ["Runs on", status.device === null ? null : [status.backend, status.device].filter(Boolean).join(", ")],

@@ -10,6 +10,7 @@ const LABELLED_POINTS = 64; // more would hide the picture
 const SMOOTH_BELOW = 3; // screen pixels per image pixel above which single pixels are shown as they are
 const MOST_ZOOM = 64;
 const OUTLINE = "rgb(12 13 15)";
+const SHORTEST_TRAIL = 3; // CSS pixels
 const FADES = [0.25, 0.45, 0.7, 1];
 
 export class Picture {
@@ -152,7 +153,6 @@ export class Picture {
     context.imageSmoothingEnabled = scale * density < SMOOTH_BELOW;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.bitmap, left, top, this.header.width * scale, this.header.height * scale);
-    context.lineCap = context.lineJoin = "round";
     if (this.shows.trails) this.#draw_trails();
     const shown = this.tracks.points.filter(is_drawn);
     const gap = scale * Math.sqrt((this.header.width * this.header.height) / Math.max(shown.length, 1));
@@ -171,9 +171,13 @@ export class Picture {
   #draw_trails() {
     const { context } = this;
     context.lineWidth = 1.75;
+    context.lineJoin = "bevel"; // round joins cost more, and differ in nothing that is seen
+    const { scale } = this;
+    const [left, top] = this.to_screen(0, 0);
     for (const point of this.tracks.points) {
-      const trail = this.tracks.trails.get(point.id) ?? [];
-      if (!trail.at(-1)) continue;
+      const places = this.tracks.trails.get(point.id) ?? [];
+      const trail = places.map((place) => place && [left + scale * place[0], top + scale * place[1]]);
+      if (!trail.at(-1) || !has_moved(trail)) continue;
       context.strokeStyle = this.#colour(point);
       FADES.forEach((opacity, part) => {
         context.globalAlpha = opacity;
@@ -182,8 +186,8 @@ export class Picture {
         const last = Math.floor(((part + 1) * (trail.length - 1)) / FADES.length);
         let down = false;
         for (let place = first; place <= last; place += 1) {
-          if (trail[place] && down) context.lineTo(...this.to_screen(...trail[place]));
-          else if (trail[place]) context.moveTo(...this.to_screen(...trail[place]));
+          if (trail[place] && down) context.lineTo(...trail[place]);
+          else if (trail[place]) context.moveTo(...trail[place]);
           down = Boolean(trail[place]);
         }
         context.stroke();
@@ -219,6 +223,7 @@ export class Picture {
     context.lineWidth = 3;
     context.strokeStyle = OUTLINE;
     context.fillStyle = "white";
+    context.lineJoin = "round";
     for (const point of points) {
       const [x, y] = this.to_screen(point.x, point.y);
       context.strokeText(point.id, x + RADIUS + 5, y - RADIUS - 3);
@@ -265,6 +270,12 @@ export class Picture {
     this.context.arc(x, y, radius, 0, 2 * Math.PI);
     this.context.stroke();
   }
+}
+
+// Whether a trail is long enough to be seen: to draw those of many points that stand still would only cost time.
+function has_moved(trail) {
+  const [x, y] = trail.at(-1);
+  return trail.some((place) => place && Math.abs(place[0] - x) + Math.abs(place[1] - y) > SHORTEST_TRAIL);
 }
 
 function clamp(value, size) {
