@@ -27,19 +27,20 @@ export class Hands {
     const { picture } = this;
     if (!picture.header) return;
     picture.canvas.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    const place = this.#place(event);
+    this.pointers.set(event.pointerId, place);
     this.#lift_cross();
     if (this.pointers.size > 1) {
       // Two fingers zoom and move: what the first one has begun is off.
       this.start = picture.box = null;
       return;
     }
-    const [x, y] = picture.to_image(event.offsetX, event.offsetY);
+    const [x, y] = picture.to_image(...place);
     // The image of this moment is the one that the person sees and means, whatever comes while the button is down.
     this.start = {
       x,
       y,
-      at: [event.offsetX, event.offsetY],
+      at: place,
       header: picture.header,
       point: this.#point_at(x, y, event.pointerType),
       moves: event.button !== 0,
@@ -50,7 +51,7 @@ export class Hands {
 
   #move(event) {
     const { picture, start } = this;
-    const place = [event.offsetX, event.offsetY];
+    const place = this.#place(event);
     const before = this.pointers.get(event.pointerId);
     if (this.pointers.size === 2 && before) {
       this.#pinch(event.pointerId, place);
@@ -82,7 +83,7 @@ export class Hands {
     picture.redraw();
     if (!start || start.moves) return;
     if (start.dragged) {
-      const corners = this.#corners(start, picture.to_image(event.offsetX, event.offsetY));
+      const corners = this.#corners(start, picture.to_image(...this.#place(event)));
       if (corners[2] > corners[0] && corners[3] > corners[1]) this.act.box(corners, start.header);
       return;
     }
@@ -118,7 +119,7 @@ export class Hands {
   #wheel(event) {
     event.preventDefault();
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-    this.picture.zoom_at(Math.exp(-event.deltaY * lines * WHEEL_ZOOM), event.offsetX, event.offsetY);
+    this.picture.zoom_at(Math.exp(-event.deltaY * lines * WHEEL_ZOOM), ...this.#place(event));
   }
 
   #key(event) {
@@ -143,6 +144,12 @@ export class Hands {
   #lift_cross() {
     this.picture.cross = null;
     this.picture.redraw();
+  }
+
+  // Where an event is, in CSS pixels of the canvas. Its offsetX and offsetY are whole numbers in some browsers.
+  #place(event) {
+    const { left, top } = this.picture.canvas.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
   }
 
   #point_at(x, y, pointer) {
