@@ -216,7 +216,12 @@ def test_points_are_selected_and_removed(visitor: Visitor) -> None:
     visitor.until(lambda: visitor.tracks["id"] == [])
     page.click("#undo:not([disabled])")
     visitor.until(lambda: visitor.tracks["id"] == ["2"])
-    page.keyboard.press("]")  # keys work where a button has the focus
+
+    def select_by_key() -> bool:
+        page.keyboard.press("]")  # keys work where a button has the focus, and as soon as the page has drawn the point
+        return page.is_enabled("#remove")
+
+    visitor.until(select_by_key)
     page.keyboard.press("Delete")
     visitor.until(lambda: visitor.tracks["id"] == [])
 
