@@ -79,14 +79,14 @@ EPISODE_GRID, EPISODE_MOMENTS, EPISODE_COLUMNS = 7, 6, 3
 SEEN = 0.5
 """Visibility times confidence above which a point of an episode is drawn as seen."""
 
-PAGE = {"width": 1180, "height": 720}
+PAGE = {"width": 1280, "height": 760}
 """Size of the browser's window for docs/view.webp, in CSS pixels."""
 CLIP = (320, 240)
 """Width and height of the clip."""
 BOX = (56, 108, 112, 142)
 """Left, top, right and bottom of the box that is drawn on the clip's first image."""
 MOMENT = 40
-"""Number, from 1, of the frame in docs/view.webp, or one soon after it."""
+"""Number, from 1, of the frame in docs/view.webp."""
 BODIES_SEED = 20
 """Of the simulated room whose bodies are drawn."""
 
@@ -249,6 +249,7 @@ def view(clip: Path, model: str) -> None:
         while int(page.inner_text("#number").split()[0]) < MOMENT:
             page.wait_for_timeout(20)
         page.click("#play")
+        page.locator("#place").fill(str(MOMENT - 1))
         page.mouse.move(2, 2)
         page.wait_for_timeout(800)
         picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)

@@ -23,7 +23,7 @@ from taptr_ros.runtime.loading import load_backend
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking import PointTracker, TrackerConfig
 from taptr_ros.view import protocol
-from taptr_ros.view.gate import BURST, Allowance, Gate, read_token
+from taptr_ros.view.gate import BURST, Allowance, Gate, address_to_open, read_token
 from taptr_ros.view.protocol import ProtocolError, frame_message, parse
 from taptr_ros.view.session import RefusedError
 from taptr_ros.view.stage import Stage
@@ -132,6 +132,13 @@ def test_a_token_is_needed_where_others_can_reach_the_page() -> None:
         assert not gate.admits("\ud800")
     assert not Gate("127.0.0.1", "a token of ours").admits("")
     assert Gate("0.0.0.0", None).token != Gate("0.0.0.0", None).token  # noqa: S104
+
+
+def test_the_address_to_open_is_one_that_a_browser_can_reach() -> None:
+    for address in ("127.0.0.1", "::1", "192.168.0.7", "robot.example"):
+        assert address_to_open(address) == address
+    for address in ("0.0.0.0", "::", ""):  # noqa: S104
+        assert address_to_open(address) not in ("0.0.0.0", "::", "")  # noqa: S104
 
 
 def test_names_that_do_not_stand_for_this_machine_are_refused() -> None:
@@ -320,6 +327,12 @@ def test_saved_tracks_are_those_of_taptr_track(clip: Path, tmp_path: Path, model
         seen.step_to(FRAMES - 1)
         with pytest.raises(RefusedError, match="last frame"):
             seen.do(protocol.Step())
+        # What is removed by mistake comes back as it was.
+        seen.do(protocol.Remove((1,)))
+        seen.do(protocol.Undo())
+        seen.settle()
+        with pytest.raises(RefusedError, match="Nothing was removed"):
+            seen.do(protocol.Undo())
         for what in ("npz", "csv", "overlay"):
             seen.do(protocol.Save(what))
     finally:
@@ -355,6 +368,31 @@ def test_a_file_is_shown_frame_by_frame_with_trails(seen: Seen) -> None:
     assert [frame["id"] for frame in seen.shown["past"]] == [[identifier]] * 4
     with pytest.raises(RefusedError, match="not tracked yet"):
         seen.do(protocol.Seek(FRAMES))
+
+
+def test_a_file_that_ends_too_early_says_so(clip: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.avi"
+    data = clip.read_bytes()
+    damaged.write_bytes(data[: len(data) // 2])
+    seen = Seen(damaged, tmp_path / "saved", "lucas_kanade", capacity=16)
+    try:
+        announced = seen.session.status().frame_count
+        seen.do(protocol.Play())
+        wait_until(lambda: not seen.session.status().playing)
+        status = seen.session.status()
+        assert 0 < status.tracked < announced
+        assert status.frame_count == status.tracked
+        assert f"It ends here: {status.tracked} of the {announced} frames" in status.sentence
+    finally:
+        seen.session.stop()
+
+
+def test_a_video_that_is_being_written_is_given_up_when_the_view_ends(seen: Seen, tmp_path: Path) -> None:
+    seen.add(40.0, 30.0)
+    seen.session.stop()
+    with pytest.raises(RefusedError, match="the video is not written"):
+        seen.do(protocol.Save("overlay"))
+    assert not (tmp_path / "saved" / "overlay.mp4").exists()
 
 
 def test_points_that_are_removed_are_gone_from_all_frames(seen: Seen) -> None:

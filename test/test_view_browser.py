@@ -21,7 +21,12 @@ pytest.importorskip("playwright", reason="playwright is not installed")
 
 from media_files import moving_scene, write_video
 from playwright.sync_api import Browser, Page, WebSocket, sync_playwright
-from view_client import view_process, wait_until
+from view_client import Named, Still, view_process, wait_until
+
+from taptr_ros.messages.encoded import JpegEncoder
+from taptr_ros.view.gate import Gate
+from taptr_ros.view.protocol import frame_message
+from taptr_ros.view.server import ViewServer
 
 FRAMES = 30
 WIDTH, HEIGHT = 512, 384
@@ -143,7 +148,8 @@ def test_a_click_becomes_a_track_where_it_was(visitor: Visitor) -> None:
     assert max(drawn[:3]) == 255
     page.mouse.move(*visitor.place(100, 80))
     page.wait_for_selector("#tip:not([hidden])")
-    assert re.fullmatch(r"Point 1: visible\nvisible 100 %, close 100 %", page.inner_text("#tip"))
+    told = r"Point 1: visible\nvisibility 100 %, confidence 100 %\nx (100|99)\.\d, y (80|79)\.\d px"
+    assert re.fullmatch(told, page.inner_text("#tip"))
     # Zoomed in, too.
     page.mouse.move(*visitor.place(200, 150))
     page.mouse.wheel(0, -700)
@@ -151,6 +157,32 @@ def test_a_click_becomes_a_track_where_it_was(visitor: Visitor) -> None:
     page.mouse.click(*visitor.place(200, 150))
     visitor.until(lambda: len(visitor.tracks["id"]) == 4)
     assert (visitor.tracks["x"][-1], visitor.tracks["y"][-1]) == pytest.approx((200, 150), abs=0.5)
+
+
+@pytest.mark.parametrize("density", [2, 3])
+def test_a_click_is_as_exact_on_dense_screens(browser: Browser, address: str, density: int) -> None:
+    visitor = Visitor(browser, address, device_scale_factor=density)
+    visitor.arrived()
+    page = visitor.page
+    page.click("#larger")
+    page.click("#fit")
+    visitor.click(100, 80)
+    visitor.until(lambda: len(visitor.tracks["id"]) == 1)
+    assert (visitor.tracks["x"][0], visitor.tracks["y"][0]) == pytest.approx((100, 80), abs=0.5)
+    assert page.evaluate("picture.width == Math.round(picture.clientWidth * devicePixelRatio)")
+    # Enlarged around a pixel, that pixel stays under the mouse: a click there is right to a fraction of a pixel.
+    left, top = map(round, visitor.place(310, 210))
+    page.mouse.move(left, top)
+    for _ in range(3):
+        page.mouse.wheel(0, -900)
+        page.wait_for_timeout(30)
+    page.mouse.click(left, top)
+    visitor.until(lambda: len(visitor.tracks["id"]) == 2)
+    (x, y), scale = visitor.place(0, 0), visitor.place(1, 0)[0] - visitor.place(0, 0)[0]
+    expected = (left - x) / scale, (top - y) / scale
+    asked = next(one for one in visitor.sent[::-1] if one["do"] == "add")
+    assert asked["points"][0] == pytest.approx(expected, abs=0.2)
+    visitor.close()
 
 
 def _in_canvas(visitor: Visitor, x: float, y: float) -> tuple[float, float]:
@@ -173,7 +205,43 @@ def test_points_are_selected_and_removed(visitor: Visitor) -> None:
     page.click("#points button")
     page.click("#picture", position={"x": 2, "y": 2})  # outside the image, nothing happens
     page.keyboard.press("]")
+    page.wait_for_selector("#tip:has-text('Point 2: visible')")  # without a mouse, too
     page.keyboard.press("Delete")
+    visitor.until(lambda: visitor.tracks["id"] == [])
+    page.keyboard.press("u")
+    visitor.until(lambda: visitor.tracks["id"] == ["2"])
+    assert (visitor.tracks["x"][0], visitor.tracks["y"][0]) == pytest.approx((300, 200), abs=0.5)
+    assert page.is_disabled("#undo")
+    page.click("#clear")
+    visitor.until(lambda: visitor.tracks["id"] == [])
+    page.click("#undo:not([disabled])")
+    visitor.until(lambda: visitor.tracks["id"] == ["2"])
+
+    def select_by_key() -> bool:
+        page.keyboard.press("]")  # keys work where a button has the focus, and as soon as the page has drawn the point
+        return page.is_enabled("#remove")
+
+    visitor.until(select_by_key)
+    page.keyboard.press("Delete")
+    visitor.until(lambda: visitor.tracks["id"] == [])
+
+
+def test_points_are_chosen_by_keyboard_alone(visitor: Visitor) -> None:
+    page = visitor.page
+    page.focus("#picture")
+    page.keyboard.press("ArrowRight")  # the cross appears in the middle
+    for _ in range(3):
+        page.keyboard.press("+")
+    for key in ("Shift+ArrowRight",) * 30 + ("ArrowUp",) * 4:
+        page.keyboard.press(key)
+    page.keyboard.press("Enter")
+    visitor.until(lambda: visitor.tracks["id"] == ["1"])
+    expected = min(WIDTH // 2 + 300, WIDTH - 1), HEIGHT // 2 - 4
+    assert (visitor.tracks["x"][0], visitor.tracks["y"][0]) == pytest.approx(expected, abs=0.5)
+    page.wait_for_selector("#picture[data-stamp]")
+    page.keyboard.press("]")
+    page.wait_for_selector("#tip:not([hidden])")  # the point is in view
+    page.keyboard.press("Backspace")
     visitor.until(lambda: visitor.tracks["id"] == [])
 
 
@@ -222,7 +290,7 @@ def test_a_file_is_played_wound_back_saved_and_reset(visitor: Visitor, tmp_path:
     visitor.until(lambda: visitor.headers[-1]["number"] == 29 and len(visitor.tracks["id"]) == 2)
     for what in ("npz", "csv", "overlay"):
         page.click(f"[data-save={what}]")
-        page.wait_for_selector("#told:has-text('Saved 2 points in 30 frames')")
+        page.wait_for_selector("#told:has-text('Saved 2 points in 30 frames: ')")
         page.wait_for_selector(f"[data-save={what}]:not([disabled])")
     assert {path.name for path in (tmp_path / "saved").iterdir()} == {"tracks.npz", "tracks.csv", "overlay.mp4"}
     page.click("#reset")
@@ -253,6 +321,78 @@ def test_two_look_at_once_and_both_at_phone_width(browser: Browser, visitor: Vis
         assert other.page.evaluate("document.documentElement.scrollWidth") == 390
     finally:
         other.close()
+
+
+def test_silence_is_noticed_and_the_chosen_tracker_chosen_again(browser: Browser) -> None:
+    first, second = Still(), Still()
+    sessions = Named(first=first, second=second)
+    server = ViewServer(sessions, Gate("127.0.0.1", None), "127.0.0.1", 0)
+    port = server.port
+    page = browser.new_page()
+    try:
+        page.clock.install()
+        page.goto(server.url)
+        page.wait_for_selector("#connection.on")
+        page.select_option("#session", "second")
+        wait_until(lambda: second.stage.viewers == 1)
+        # A network that is gone closes nothing. Here, the page's clock is ahead of the server's signs of life.
+        page.evaluate(
+            "said = [];"
+            "new MutationObserver(() => said.push(sentence.textContent)).observe(sentence, { childList: true });"
+        )
+        page.clock.run_for(15_000)
+        page.wait_for_function("said.includes('The connection is lost. Trying again.')")
+        page.clock.run_for(1_000)
+        page.wait_for_selector("#connection.on")
+        page.wait_for_function("document.getElementById('session').value === 'second'")
+        wait_until(lambda: (first.stage.viewers, second.stage.viewers) == (0, 1))
+        server.stop()
+        page.wait_for_selector("#connection.off")
+        server = ViewServer(sessions, Gate("127.0.0.1", None), "127.0.0.1", port)
+        page.clock.run_for(10_000)
+        page.wait_for_selector("#connection.on")
+        page.wait_for_function("document.getElementById('session').value === 'second'")
+    finally:
+        page.close()
+        server.stop()
+        first.stage.stop()
+        second.stage.stop()
+
+
+def test_a_hidden_page_takes_no_images_and_goes_on_with_the_newest(browser: Browser) -> None:
+    still = Still()
+    server = ViewServer(Named(tracker=still), Gate("127.0.0.1", None), "127.0.0.1", 0)
+    jpeg = JpegEncoder(80).encode(np.zeros((48, 64, 3), np.uint8))
+    made: list[int] = []
+
+    def show(number: int) -> None:
+        def make() -> bytes:
+            made.append(number)
+            return frame_message(jpeg, 64, 48, number, None)
+
+        still.stage.show(make)
+
+    visitor = Visitor(browser, server.url)
+    page = visitor.page
+    try:
+        wait_until(lambda: still.stage.viewers == 1)
+        # What a browser does with a page that is hidden: it draws nothing.
+        page.evaluate(
+            "window.really = requestAnimationFrame; window.requestAnimationFrame = (act) => { window.later = act; }"
+        )
+        for number in range(1, 10):
+            show(number)
+            page.wait_for_timeout(30)
+        assert made == [1, 2]
+        page.evaluate("window.requestAnimationFrame = window.really; later()")
+        for number in (9, 10, 11, 12):
+            show(number)
+            page.wait_for_selector(f"#picture[data-stamp='{number}']")
+        assert made[-4:] == [9, 10, 11, 12]
+        visitor.close()
+    finally:
+        server.stop()
+        still.stage.stop()
 
 
 def test_a_wrong_token_shows_a_question_and_the_right_one_the_image(
@@ -379,6 +519,11 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             page.fill("#parameter-lost_after", "77")
             page.keyboard.press("Enter")
             page.check("#parameter-replenish")
+            before = visitor.tracks["id"]
+            page.click("#clear")
+            visitor.until(lambda: not visitor.tracks["id"])
+            page.click("#undo:not([disabled])")
+            visitor.until(lambda: visitor.tracks["id"] == before)
             page.click("#clear")
             visitor.until(lambda: not visitor.tracks["id"])
             wait_until(lambda: _parameter(client, "replenish", "bool_value") is True)
@@ -403,7 +548,7 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             processes.stop("tracker")
             page.wait_for_selector("#sentence:has-text('is silent')")
             processes.start("tracker", {"model": "lucas_kanade", "history_seconds": 60.0})
-            page.wait_for_selector("#sentence[hidden]", state="attached")
+            page.wait_for_selector("#sentence:has-text('Click on what you want to follow.')")
             visitor.until(lambda: int(visitor.headers[-1]["stamp"]) > 0 and visitor.headers[-1].get("tracks"))
             visitor.until(lambda: visitor.statuses[-1]["rate"])
             click_and_follow(130.0, 60.0)
@@ -411,7 +556,7 @@ def test_a_live_tracker_is_shown_and_steered_and_comes_back(browser: Browser, tm
             camera.stop()
             page.wait_for_selector(f"#sentence:has-text('No image comes on {namespace}/image')")
             processes.stop("view")
-            page.wait_for_selector("#sentence:has-text('The connection to the view is lost')")
+            page.wait_for_selector("#sentence:has-text('The connection is lost')")
             visitor.problems = [text for text in visitor.problems if "ERR_CONNECTION_REFUSED" not in text]
             visitor.close()
         finally:

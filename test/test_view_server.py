@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import socket
@@ -19,9 +20,11 @@ import aiohttp
 from view_client import Named, Still, wait_until
 
 from taptr_ros.errors import BackendUnavailableError
-from taptr_ros.view import protocol
+from taptr_ros.view import door, protocol
+from taptr_ros.view import server as view_server
+from taptr_ros.view.connection import CLOSE_TOO_MANY
 from taptr_ros.view.gate import Gate
-from taptr_ros.view.server import CLOSE_TOO_MANY, CLOSE_WRONG_TOKEN, ViewServer
+from taptr_ros.view.server import CLOSE_WRONG_TOKEN, MOST_STRANGERS, ViewServer
 
 TOKEN = "correct horse battery"  # noqa: S105
 FUZZED_MESSAGES = 5000
@@ -115,7 +118,9 @@ def test_the_page_is_served_with_its_own_files_only(server: ViewServer) -> None:
     run(server, act)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "evil.example@127.0.0.1", "127.0.0.1/evil.example", ""]
+)
 def test_another_name_for_this_machine_is_refused(server: ViewServer, host: str) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -176,11 +181,26 @@ def test_images_come_as_fast_as_the_viewer_draws(server: ViewServer, still: Stil
                 got.append(int(message.data))
         assert got == [0, 1]  # so many may be on their way
         assert made == [0, 1]  # and no others were encoded
+
+        async def draw_and_get() -> int:
+            await opened.send_json({"do": "ready"})
+            while (message := await opened.receive(timeout=20.0)).type != aiohttp.WSMsgType.BINARY:
+                pass
+            return int(message.data)
+
+        # That took long: from now on an image waits until the one before it is drawn, and is the newest one then.
         await opened.send_json({"do": "ready"})
-        while (message := await opened.receive(timeout=20.0)).type != aiohttp.WSMsgType.BINARY:
-            pass
-        assert int(message.data) == 19
-        assert made == [0, 1, 19]
+        assert await draw_and_get() == 19
+        await asyncio.sleep(0.05)
+        show(20)
+        show(21)
+        assert await draw_and_get() == 21
+        assert made == [0, 1, 19, 21]
+        # That was fast: two may be on their way again.
+        await opened.send_json({"do": "ready"})
+        for number in (22, 23):
+            show(number)
+            assert int((await opened.receive(timeout=20.0)).data) == number
 
     run(server, act)
 
@@ -274,6 +294,79 @@ def test_too_large_and_too_many_messages_end_a_connection(server: ViewServer) ->
 
     assert run(server, large) == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
     assert run(server, many) == CLOSE_TOO_MANY
+
+
+def test_pings_are_counted_like_messages(server: ViewServer) -> None:
+    async def flood(page: Page) -> int:
+        opened = await page.open()
+        await opened.ping(b"there?")
+        assert (await receive(opened, "status"))["session"] == "tracker"
+        for _ in range(2000):
+            await opened.ping()
+        return await close_code(opened)
+
+    async def instead_of_hello(page: Page) -> int:
+        opened = await page.client.ws_connect(f"http://127.0.0.1:{server.port}/socket", headers=page.headers)
+        await opened.ping()
+        return await close_code(opened)
+
+    assert run(server, flood) == CLOSE_TOO_MANY
+    assert run(server, instead_of_hello) == aiohttp.WSCloseCode.POLICY_VIOLATION
+
+
+def test_whoever_says_nothing_keeps_nobody_out(server: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(door, "FIRST_REQUEST_TIME", 2.0)
+    strangers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+    try:
+        for stranger in strangers:
+            with contextlib.suppress(ConnectionError):
+                stranger.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        run(server, _is_alive)
+        for stranger in strangers:
+            stranger.settimeout(10.0)
+            with contextlib.suppress(ConnectionError):
+                assert stranger.recv(100) == b""  # closed, without an answer
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_whoever_says_no_hello_keeps_nobody_out(locked: ViewServer) -> None:
+    async def act(page: Page) -> None:
+        url = f"http://127.0.0.1:{locked.port}/socket"
+        strangers = [await page.client.ws_connect(url, headers=page.headers) for _ in range(MOST_STRANGERS + 5)]
+        viewer = await page.open(TOKEN)
+        assert (await receive(viewer, "status"))["session"] == "tracker"
+        gone = [(await stranger.receive(timeout=20.0)).type for stranger in strangers[:6]]
+        assert aiohttp.WSMsgType.TEXT not in gone
+        await strangers[-1].send_json({"do": "hello", "token": TOKEN})
+        assert (await receive(strangers[-1], "status"))["session"] == "tracker"
+
+    run(locked, act)
+
+
+def test_so_many_can_look_and_no_more(server: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view_server, "MOST_VIEWERS", 2)
+
+    async def act(page: Page) -> int:
+        present = [await page.open() for _ in range(2)]
+        for viewer in present:
+            await receive(viewer, "status")
+        return await close_code(await page.open())
+
+    assert run(server, act) == CLOSE_TOO_MANY
+
+
+def test_there_is_a_sign_of_life_while_nothing_happens(server: ViewServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view_server, "PULSE_PERIOD", 0.3)
+
+    async def act(page: Page) -> None:
+        opened = await page.open()
+        for _ in range(3):
+            assert await receive(opened, "pulse") == {"is": "pulse"}
+
+    run(server, act)
 
 
 def test_a_port_in_use_is_said(server: ViewServer, still: Still) -> None:

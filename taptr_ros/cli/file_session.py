@@ -95,6 +95,8 @@ class FileSession:
         self._late: list[_LatePoints] = []
         self._follower: PointTracker | None = None
         """Tracks late points through the frames since, while it does."""
+        self._removed: dict[int, tuple[int, float, float, int]] = {}
+        """Tracks that were removed last, by id: the index of their first frame, x and y in it, and the group."""
         self._streams = 0
         """Counts how often everything was forgotten."""
         self._next_id = 1
@@ -103,7 +105,7 @@ class FileSession:
         self._playing = not self._is_file
         self._ended = False
         self._due = 0.0
-        self._sentence = self._busy = ""
+        self._sentence = self._busy = self._drawing = ""
         self._times: collections.deque[float] = collections.deque(maxlen=REMEMBERED_TIMES)
         self._finished: collections.deque[float] = collections.deque(maxlen=30)
         self._saving = threading.Lock()
@@ -127,7 +129,7 @@ class FileSession:
         if self._thread.is_alive():
             self._thread.join()
         self.stage.stop()
-        with self._saving:  # what is being saved is finished
+        with self._saving:  # tracks that are being saved are finished, a video is given up
             self._store.close()
 
     # What the server asks.
@@ -154,8 +156,8 @@ class FileSession:
             playing=self._playing,
             frame=self._position,
             tracked=len(self._frames),
-            frame_count=self._source.frame_count,
-            busy=self._busy,
+            frame_count=len(self._frames) if self._ended else self._source.frame_count,
+            busy=self._busy or self._drawing,
         )
 
     def parameters(self) -> list[ParameterValue]:
@@ -247,6 +249,9 @@ class FileSession:
                 return False
             if frame is None:
                 self._ended = True
+                read, announced = len(self._frames) + self._left_out.count, self._source.frame_count
+                if announced is not None and read < announced:
+                    self._note(f"It ends here: {read} of the {announced} frames that it announces can be read.")
                 return False
             if self._track(frame):
                 return True
@@ -305,6 +310,8 @@ class FileSession:
                 self._remove(ids)
             case protocol.Clear():
                 self._remove({identifier for frame in self._frames for identifier in frame.tracks.ids.tolist()})
+            case protocol.Undo():
+                self._undo()
             case protocol.Reset():
                 self._reset()
             case protocol.Set(name, value):
@@ -365,39 +372,51 @@ class FileSession:
     def _add(self, points: NDArray[np.float64], stamp: int, group: int = 0) -> dict[str, Any]:
         """Start points [N,2] in a frame; those that cannot be added are refused, and the first reason is told."""
         index = self._index_of(stamp)
-        frame = self._frames[index]
         coordinates = self._tracker.newest.coordinates if self._tracker.newest else None
         is_outside = outside(points, coordinates)
         good = points[~is_outside]
         refusals: list[str] = [
             str(outside_error(float(x), float(y), coordinates)) for x, y in points[is_outside].tolist()[:1]
         ]
-        following = len(self._follower.ids) if self._follower else 0
-        present = len(self._tracker.ids) + following + sum(len(late.points) for late in self._late)
-        room = max(self._config.capacity - present, 0)
-        if len(good) > room:
-            refusals.append(
-                str(
-                    CapacityError(
-                        f"There is room for {room} of {len(good)} points, beside the {present} present; remove some, "
-                        "or start the view with a larger --capacity."
-                    )
-                )
-            )
-            good = good[:room]
+        try:
+            self._check_room(len(good))
+        except CapacityError as error:
+            refusals.append(str(error))
+            good = good[: self._room]
         if not len(good):
             raise InvalidPointsError(refusals[0] if refusals else "There are no points to track.")
         ids = list(range(self._next_id, self._next_id + len(good)))
         self._next_id += len(good)
-        if index == len(self._frames) - 1:
-            self._tracker.add(good, ids, stamp=frame.stamp, groups=[group] * len(ids))
-            if self._tracker.tracks is not None:
-                frame.tracks = self._tracker.tracks
-        else:
-            self._add_late(index, ids, good, group)
+        self._start(ids, good, index, group)
         if index == self._position:
             self._show(jump=True)
         return {"ids": [str(identifier) for identifier in ids], "refused": " ".join(refusals)}
+
+    @property
+    def _room(self) -> int:
+        """How many points more can be tracked."""
+        following = len(self._follower.ids) if self._follower else 0
+        present = len(self._tracker.ids) + following + sum(len(late.points) for late in self._late)
+        return max(self._config.capacity - present, 0)
+
+    def _check_room(self, count: int) -> None:
+        """Raise `CapacityError` if there is no room for so many points more."""
+        if count > self._room:
+            present = self._config.capacity - self._room
+            raise CapacityError(
+                f"There is room for {self._room} of {count} points, beside the {present} present; remove some, or "
+                "start the view with a larger --capacity."
+            )
+
+    def _start(self, ids: list[int], points: NDArray[np.float64], index: int, group: int) -> None:
+        """Start points [N,2] in a frame: at once in the newest one, and soon in an earlier one."""
+        if index < len(self._frames) - 1:
+            self._add_late(index, ids, points, group)
+            return
+        frame = self._frames[index]
+        self._tracker.add(points, ids, stamp=frame.stamp, groups=[group] * len(ids))
+        if self._tracker.tracks is not None:
+            frame.tracks = self._tracker.tracks
 
     def _add_late(self, index: int, ids: list[int], points: NDArray[np.float64], group: int) -> None:
         frame = self._frames[index]
@@ -429,7 +448,7 @@ class FileSession:
                 frame.tracks = _joined(frame.tracks, tracks)
                 self._busy = f"New points are tracked through the frames since: {index + 1} of {last + 1}."
                 self._take_tasks(0.0)
-                if self._stopped or self._streams != stream:
+                if self._stopped or self._streams != stream or not len(follower.ids):
                     return
             else:
                 self._tracker.take_over(follower)
@@ -468,10 +487,28 @@ class FileSession:
         for late in self._late:
             late.points = {one: point for one, point in late.points.items() if one not in gone}
         self._late = [late for late in self._late if late.points]
-        for frame in self._frames:
-            stays = ~np.isin(frame.tracks.ids, unwanted)
-            if not stays.all():
-                frame.tracks = frame.tracks.select(stays)
+        removed: dict[int, tuple[int, float, float, int]] = {}
+        for index, frame in enumerate(self._frames):
+            tracks = frame.tracks
+            goes = np.isin(tracks.ids, unwanted)
+            if goes.any():
+                for row in np.flatnonzero(goes):
+                    x, y = tracks.xy[row].tolist()
+                    removed.setdefault(int(tracks.ids[row]), (index, x, y, int(tracks.group[row])))
+                frame.tracks = tracks.select(~goes)
+        self._removed = removed or self._removed
+        self._show(jump=True)
+
+    def _undo(self) -> None:
+        """Start the tracks that were removed last again where they began, and follow them through the frames since."""
+        if not self._removed:
+            raise RefusedError("Nothing was removed that could be brought back.")
+        self._check_room(len(self._removed))
+        removed, self._removed = self._removed, {}
+        for identifier, (index, x, y, group) in removed.items():
+            self._start([identifier], np.array([[x, y]]), index, group)
+        for late in self._late:
+            late.due = time.monotonic()
         self._show(jump=True)
 
     def _reset(self) -> None:
@@ -479,7 +516,7 @@ class FileSession:
         with self._saving:
             self._streams += 1
             self._stream.reset()
-            self._late, self._frames, self._position, self._ended = [], [], 0, False
+            self._late, self._frames, self._position, self._ended, self._removed = [], [], 0, False, {}
             self._sentence = ""
             self._left_out.count = 0
             self._times.clear()
@@ -521,7 +558,7 @@ class FileSession:
                 (file.save if what == "npz" else file.save_csv)(path)
         finally:
             self._saving.release()
-        return {"text": f"Saved {len(ids)} points in {len(frames)} frames: {path}."}
+        return {"text": f"Saved {_counted(len(ids), 'point')} in {_counted(len(frames), 'frame')}: {path}"}
 
     def _output_folder(self) -> Path:
         if self._folder is None:
@@ -533,9 +570,22 @@ class FileSession:
 
     def _draw(self, path: Path, frames: list[tuple[int, Tracks]]) -> None:
         overlay = TrackOverlay()
-        with OverlayVideo(path, self._source.rate) as video:
-            for index, tracks in frames:
-                video.write(overlay.draw(self._store.image(index), tracks))
+        try:
+            with OverlayVideo(path, self._source.rate) as video:
+                for index, tracks in frames:
+                    if self._stopped:
+                        raise RefusedError("The view ends, so the video is not written.")
+                    video.write(overlay.draw(self._store.image(index), tracks))
+                    self._drawing = f"The video is being written: {index + 1} of {len(frames)} frames."
+        except RefusedError:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            self._drawing = ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _started(ids: list[int], points: NDArray[np.float64], group: int, like: Tracks) -> Tracks:

@@ -28,13 +28,13 @@ from taptr_ros.messages.encoded import JpegEncoder, declared_size
 from taptr_ros.messages.images import compressed_image_to_rgb, image_to_rgb
 from taptr_ros.messages.ros import time_message
 from taptr_ros.messages.tracks import tracks_of_serialized
-from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, TrackedPoints
+from taptr_ros.msg import QueryPoint, QueryPoints, QueryRegions, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.settings import settings_of
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.sources.interfaces import typestore
-from taptr_ros.srv import AddPoints, AddRegions, RemovePoints
+from taptr_ros.srv import AddPoints, AddRegions, GetTracks, RemovePoints
 from taptr_ros.tracking import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS
 from taptr_ros.view import protocol
@@ -83,7 +83,8 @@ _STAMP = slice(4, 12)
 
 
 SERVICES: dict[str, Any] = {
-    qos.type_name(kind): kind for kind in (AddPoints, AddRegions, RemovePoints, Trigger, GetParameters, SetParameters)
+    qos.type_name(kind): kind
+    for kind in (AddPoints, AddRegions, GetTracks, RemovePoints, Trigger, GetParameters, SetParameters)
 }
 """The tracker's services that are used, by the names of their types; each is of another type."""
 
@@ -119,6 +120,8 @@ class TrackerSession:
         self._waiting_tracks: tuple[int, bytes] | None = None
         self._size = (0, 0)
         self._clients: dict[str, Any] = {}
+        self._removed: TrackedPoints | None = None
+        """The tracks that were removed last, as they were then."""
         self._parameters: dict[str, float] = {}
         self._parameters_asked = self._looked_up = 0.0
         self.stage = Stage(name)
@@ -195,22 +198,49 @@ class TrackerSession:
             case protocol.AddBox(box, stamp):
                 return await self._add_box(box, stamp)
             case protocol.Remove(ids):
+                removed = await self._tracks_now(ids)
                 await self._call(RemovePoints, RemovePoints.Request(ids=ids))
+                self._removed = removed
             case protocol.Clear():
+                removed = await self._tracks_now(())
                 await self._call(AddPoints, AddPoints.Request(query=QueryPoints(mode=QueryPoints.REPLACE)))
+                self._removed = removed
+            case protocol.Undo():
+                return await self._undo()
             case protocol.Reset():
                 await self._call(Trigger, Trigger.Request())
+                self._removed = None
             case protocol.Set(name, value):
                 await self._set(name, value)
             case _:
                 raise RefusedError("A live stream cannot be stopped, wound back or saved here.")
         return {}
 
+    async def _tracks_now(self, ids: Iterable[int]) -> TrackedPoints:
+        """Return tracks as they are in the newest image; all of them for no ids."""
+        answer: TrackedPoints = (await self._call(GetTracks, GetTracks.Request(ids=[*ids]))).tracks
+        return answer
+
+    async def _undo(self) -> dict[str, Any]:
+        """Start the points that were removed last again, under their ids, in the image in which they were seen last."""
+        removed, self._removed = self._removed, None
+        if removed is None or not removed.points:
+            raise RefusedError("Nothing was removed that could be brought back.")
+        # Where a hidden point was, something else is seen, and would be tracked in its place.
+        seen = [point for point in removed.points if point.state == TrackedPoint.VISIBLE]
+        if not seen:
+            raise RefusedError("What was removed was hidden; click on it when it is seen again.")
+        query = [QueryPoint(id=point.id, group=point.group, x=point.x, y=point.y) for point in seen]
+        answer = await self._ask_for(QueryPoints(header=removed.header, points=query))
+        hidden = len(removed.points) - len(seen)
+        return answer | ({"refused": f"{hidden} that were hidden are not brought back."} if hidden else {})
+
     async def _add(self, points: Iterable[tuple[float, float]], stamp: int) -> dict[str, Any]:
-        query = QueryPoints(
-            header=Header(stamp=time_message(stamp)),
-            points=[QueryPoint(x=float(x), y=float(y)) for x, y in points],
-        )
+        chosen = [QueryPoint(x=float(x), y=float(y)) for x, y in points]
+        return await self._ask_for(QueryPoints(header=Header(stamp=time_message(stamp)), points=chosen))
+
+    async def _ask_for(self, query: QueryPoints) -> dict[str, Any]:
+        """Ask the tracker for points; return their ids, and why some were refused."""
         answer = await self._call(AddPoints, AddPoints.Request(query=query))
         ids = [str(identifier) for identifier in answer.ids if identifier]
         refusals = [reason for reason in answer.refusals if reason]
@@ -284,7 +314,9 @@ class TrackerSession:
             return f"The tracker is {state}. To go on: ros2 lifecycle set {self._name} {transition}"
         if now - self._image_came > IMAGE_WITHIN:
             topic = self._images_from
-            return f"No image comes on {topic.name}." if topic else "The tracker takes no images yet."
+            if topic is None:
+                return "The tracker takes no images yet."
+            return f"No image comes on {topic.name}. Start the camera, or give the tracker another topic."
         if now - self._tracks_came > IMAGE_WITHIN:
             return f"Images come, but no tracks of them. The tracker says: {self._message}"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import secrets
@@ -31,6 +32,23 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
+
+
+def address_to_open(address: str) -> str:
+    """Return what to open in a browser for an address to listen on; for all addresses, one that others can reach."""
+    try:
+        parsed = ipaddress.ip_address(address or "0.0.0.0")  # noqa: S104
+    except ValueError:
+        return address
+    if not parsed.is_unspecified:
+        return address
+    is_ipv6 = parsed.version == 6
+    family, elsewhere = (socket.AF_INET6, "2001:db8::1") if is_ipv6 else (socket.AF_INET, "192.0.2.1")
+    # The address from which this machine would send to others. Nothing is sent.
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((elsewhere, 9))
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 def read_token(path: str) -> str:
@@ -71,8 +89,11 @@ class Gate:
         one of the names that stand for this machine.
         """
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            address = urlsplit(f"//{host}")
+            name = address.hostname or ""
         except ValueError:
+            return False
+        if "@" in host or address.netloc != host:  # more than a name and a port
             return False
         if name in self._names:
             return True

@@ -108,6 +108,11 @@ class Clear(Command):
 
 
 @dataclasses.dataclass(frozen=True)
+class Undo(Command):
+    """Bring back the tracks that `Remove` or `Clear` ended last."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Reset(Command):
     """End all tracks and begin a new stream; a file starts again."""
 
@@ -254,6 +259,7 @@ _COMMANDS: dict[str, tuple[Callable[..., Command], Mapping[str, Callable[[Any, s
     "add_box": (AddBox, {"box": _box, "stamp": _stamp}),
     "remove": (Remove, {"ids": _ids}),
     "clear": (Clear, {}),
+    "undo": (Undo, {}),
     "reset": (Reset, {}),
     "set": (Set, {"name": _text, "value": _number}),
     "play": (Play, {}),

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import json
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from taptr_ros.errors import BackendUnavailableError, TaptrError
-from taptr_ros.view.gate import Allowance, Gate
+from taptr_ros.view.gate import Allowance, Gate, address_to_open
 from taptr_ros.view.protocol import MOST_BYTES, Choose, Hello, ProtocolError, Ready, parse
-from taptr_ros.view.session import RefusedError, Session, Sessions, Status
+from taptr_ros.view.session import RefusedError, Sessions, Status
 
 try:
     from aiohttp import WSCloseCode, WSMsgType, web
+
+    from taptr_ros.view.connection import CLOSE_TOO_MANY, Connection
+    from taptr_ros.view.door import Door
 except ImportError as error:
     raise BackendUnavailableError(
         f"The browser view needs aiohttp ({error}); run pip install aiohttp, or sudo apt install python3-aiohttp."
@@ -45,7 +47,10 @@ _HEADERS = {
 }
 
 MOST_VIEWERS = 32
-"""Connections at once, those that have not shown a token yet included."""
+"""Viewers at once."""
+
+MOST_STRANGERS = 32
+"""Connections at once that have not said hello yet; the oldest one makes room for another."""
 
 HELLO_TIME = 10.0
 """Seconds within which a viewer must say hello."""
@@ -53,21 +58,23 @@ HELLO_TIME = 10.0
 WRONG_TOKEN_DELAY = 1.0
 """Seconds until a wrong token is answered."""
 
+KEEP_ALIVE_TIME = 5.0
+"""Seconds for which a connection may wait for its next request."""
+
+CLOSE_TIME = 1.0
+"""Seconds for which a viewer may go on sending when its connection is being closed."""
+
 STATUS_PERIOD = 0.25
 """Seconds between two looks whether there is something new to say."""
 
-IMAGES_AHEAD = 2
-"""Images that a viewer is sent before it says that it has drawn one."""
-
-WAITING_TEXTS = 256
-"""Texts that may wait for a viewer; one that is further behind is gone."""
+PULSE_PERIOD = 4.0
+"""Seconds between two signs of life, without which the page takes the connection for lost."""
 
 BUSY_COMMANDS = 64
 """Commands of one viewer that may be in work at once."""
 
 CLOSE_WRONG_TOKEN = 4401
-CLOSE_TOO_MANY = 4429
-"""Codes with which the page is told why its connection is closed."""
+"""Code with which the page is told that it needs the token."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,10 +88,12 @@ class ViewServer:
     def __init__(self, sessions: Sessions, gate: Gate, address: str, port: int) -> None:
         self._sessions, self._gate = sessions, gate
         self._page = _page_files()
-        self._viewers: set[_Connection] = set()
-        self._pending = 0
+        self._viewers: set[Connection] = set()
+        self._strangers: list[web.Request] = []
         self._loop = asyncio.new_event_loop()
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._door: Door | None = None
         self._status: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="view server", daemon=True)
         self._thread.start()
@@ -100,7 +109,8 @@ class ViewServer:
     @property
     def url(self) -> str:
         """Where to look, with the token, if one is needed."""
-        host = f"[{self._address}]" if ":" in self._address else self._address
+        address = address_to_open(self._address)
+        host = f"[{address}]" if ":" in address else address
         # What comes after # never leaves the browser: no log and no other server gets to see it.
         return f"http://{host}:{self.port}/" + (f"#token={quote(self._gate.token, '')}" if self._gate.token else "")
 
@@ -119,22 +129,32 @@ class ViewServer:
         silent = logging.getLogger(f"{__name__}.http")
         silent.setLevel(logging.CRITICAL + 1)
         self._runner = web.AppRunner(
-            application, access_log=None, logger=silent, handle_signals=False, shutdown_timeout=2.0
+            application,
+            access_log=None,
+            logger=silent,
+            handle_signals=False,
+            shutdown_timeout=2.0,
+            keepalive_timeout=KEEP_ALIVE_TIME,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, address, port)
-        await site.start()
+        self._door = Door(cast(web.Server, self._runner.server))
+        self._listener = await self._loop.create_server(self._door, address, port)
         self._status = asyncio.create_task(self._tell())
-        sockets = self._runner.addresses
-        return int(sockets[0][1])
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def _end(self) -> None:
         if self._status is not None:
             self._status.cancel()
+        if self._listener is not None:
+            self._listener.close()
         for viewer in list(self._viewers):
             await viewer.close(WSCloseCode.GOING_AWAY, "The server ends.")
         if self._runner is not None:
             await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     # Requests.
 
@@ -142,6 +162,8 @@ class ViewServer:
     async def _guarded(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        if self._door is not None:
+            self._door.has_asked(request)
         if not self._gate.knows_host(request.headers.get("Host", "")):
             return web.Response(
                 status=403,
@@ -170,21 +192,33 @@ class ViewServer:
         origin, host = request.headers.get("Origin", ""), request.headers.get("Host", "")
         if not self._gate.is_own_page(origin, host):
             return web.Response(status=403, text="Only the view's own page may connect.\n", headers=_HEADERS)
-        if self._pending >= MOST_VIEWERS:
-            return web.Response(status=503, text="Too many look at once.\n", headers=_HEADERS)
-        socket = web.WebSocketResponse(max_msg_size=MOST_BYTES, heartbeat=20.0, compress=False)
-        self._pending += 1
+        # Pings are answered here, and counted, like all that a viewer sends.
+        socket = web.WebSocketResponse(
+            timeout=CLOSE_TIME, max_msg_size=MOST_BYTES, heartbeat=20.0, autoping=False, compress=False
+        )
+        if len(self._strangers) >= MOST_STRANGERS:
+            self._hang_up(self._strangers.pop(0))
+        self._strangers.append(request)
         try:
             await socket.prepare(request)
-            viewer = _Connection(socket)
-            await self._serve(viewer)
+            viewer = Connection(socket)
+            is_admitted = await self._is_admitted(viewer)
         finally:
-            self._pending -= 1
+            if request in self._strangers:
+                self._strangers.remove(request)
+        if is_admitted:
+            await self._serve(viewer)
         return socket
 
-    async def _serve(self, viewer: _Connection) -> None:
+    @staticmethod
+    def _hang_up(request: web.Request) -> None:
+        if request.transport is not None:
+            request.transport.abort()
+
+    async def _serve(self, viewer: Connection) -> None:
         """Talk with a viewer until it goes."""
-        if not await self._is_admitted(viewer):
+        if len(self._viewers) >= MOST_VIEWERS:
+            await viewer.close(CLOSE_TOO_MANY, f"{MOST_VIEWERS} look already; that is the most.")
             return
         self._viewers.add(viewer)
         writer = asyncio.create_task(viewer.write())
@@ -199,10 +233,10 @@ class ViewServer:
                 task.cancel()
             await viewer.close(WSCloseCode.OK, "")
 
-    async def _is_admitted(self, viewer: _Connection) -> bool:
+    async def _is_admitted(self, viewer: Connection) -> bool:
         """Return whether the first message is a hello with the token; if not, say why and close."""
         try:
-            first = await viewer.socket.receive(timeout=HELLO_TIME)
+            first = await asyncio.wait_for(viewer.socket.receive(), HELLO_TIME)
             _, command = parse(first.data) if first.type == WSMsgType.TEXT else (0, None)
         except (asyncio.TimeoutError, TaptrError):
             command = None
@@ -215,12 +249,17 @@ class ViewServer:
             return False
         return True
 
-    async def _listen_to(self, viewer: _Connection) -> None:
+    async def _listen_to(self, viewer: Connection) -> None:
         allowance = Allowance()
         async for message in viewer.socket:
             if allowance.take():
                 await viewer.close(CLOSE_TOO_MANY, "These are too many messages at once.")
                 return
+            if message.type == WSMsgType.PING:
+                await viewer.pong(message.data)
+                continue
+            if message.type == WSMsgType.PONG:
+                continue
             if message.type != WSMsgType.TEXT:
                 viewer.say({"is": "answer", "request": 0, "refused": "The server reads text only."})
                 continue
@@ -238,7 +277,7 @@ class ViewServer:
                 viewer.tasks.add(task)
                 task.add_done_callback(viewer.tasks.discard)
 
-    async def _do(self, viewer: _Connection, request: int, command: Any) -> None:
+    async def _do(self, viewer: Connection, request: int, command: Any) -> None:
         """Do what a viewer asks for, and answer."""
         try:
             if isinstance(command, Choose):
@@ -262,14 +301,14 @@ class ViewServer:
 
     # What viewers are told.
 
-    def _choose(self, viewer: _Connection, name: str) -> None:
+    def _choose(self, viewer: Connection, name: str) -> None:
         sessions = self._sessions.current()
         if name not in sessions:
             raise RefusedError("That tracker is gone; choose another one.")
         viewer.look_at(name, sessions[name])
         self._say_news(viewer)
 
-    def _attend(self, viewer: _Connection) -> None:
+    def _attend(self, viewer: Connection) -> None:
         """Show a viewer its session, or the first one, if that is gone."""
         sessions = self._sessions.current()
         session = sessions.get(viewer.name)
@@ -279,7 +318,7 @@ class ViewServer:
             viewer.look_at(viewer.name, session)
         self._say_news(viewer)
 
-    def _say_news(self, viewer: _Connection) -> None:
+    def _say_news(self, viewer: Connection) -> None:
         """Tell a viewer what has changed since it was last told."""
         session = viewer.session
         names = [*self._sessions.current()]
@@ -304,125 +343,21 @@ class ViewServer:
         viewer.say_once({"is": "parameters", "parameters": parameters})
 
     async def _tell(self) -> None:
+        pulse = time.monotonic()
         while True:
             await asyncio.sleep(STATUS_PERIOD)
+            if self._door is not None:
+                self._door.close_silent()
+            is_pulse = time.monotonic() >= pulse
+            if is_pulse:
+                pulse = time.monotonic() + PULSE_PERIOD
             for viewer in list(self._viewers):
                 try:
                     self._attend(viewer)
+                    if is_pulse:
+                        viewer.say({"is": "pulse"})
                 except Exception:  # noqa: BLE001, PERF203  # the others are told all the same
                     _log.exception("The page cannot be told what has changed")
-
-
-class _Look:
-    """A viewer's look at one session: how many of its images were sent, and how many of them drawn."""
-
-    def __init__(self, session: Session, put: Callable[[_Look, bytes], None]) -> None:
-        self.session = session
-        self._put = put
-        # Each is counted up by one thread only: the stage's and the server's.
-        self._sent = self._drawn = 0
-
-    def can_take(self) -> bool:
-        """Return whether the viewer has drawn enough to take another image."""
-        return self._sent - self._drawn < IMAGES_AHEAD
-
-    def take(self, message: bytes) -> None:
-        """Send an image; one that still waits is overtaken by it."""
-        self._sent += 1
-        self._put(self, message)
-
-    def has_drawn(self) -> None:
-        """Note that an image was drawn, or overtaken."""
-        if self._drawn < self._sent:
-            self._drawn += 1
-        self.session.stage.wake()
-
-
-class _Connection:
-    """One viewer: what it looks at, and what waits to be sent."""
-
-    def __init__(self, socket: web.WebSocketResponse) -> None:
-        self.socket = socket
-        self.name = ""
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._look: _Look | None = None
-        self._loop = asyncio.get_running_loop()
-        self._texts: asyncio.Queue[str] = asyncio.Queue(WAITING_TEXTS)
-        self._image: bytes | None = None
-        self._news = asyncio.Event()
-        self._said: dict[str, str] = {}
-
-    @property
-    def session(self) -> Session | None:
-        """What the viewer looks at."""
-        return self._look.session if self._look else None
-
-    def look_at(self, name: str, session: Session | None) -> None:
-        """Look at a session in place of another one."""
-        self.leave()
-        self.name = name
-        if session is not None:
-            self._look = _Look(session, self._take)
-            session.stage.add(self._look)
-
-    def leave(self) -> None:
-        """Look at nothing any more."""
-        if self._look is not None:
-            self._look.session.stage.remove(self._look)
-        self._look = self._image = None
-
-    def has_drawn(self) -> None:
-        """Note that the viewer has drawn an image."""
-        if self._look is not None:
-            self._look.has_drawn()
-
-    def say(self, message: dict[str, Any]) -> None:
-        """Send a text; a viewer that does not read them is let go."""
-        self._say(json.dumps(message, separators=(",", ":")))
-
-    def say_once(self, message: dict[str, Any]) -> None:
-        """Send a text unless it says the same as the last one of its kind."""
-        text = json.dumps(message, separators=(",", ":"))
-        if self._said.get(message["is"]) != text:
-            self._said[message["is"]] = text
-            self._say(text)
-
-    async def write(self) -> None:
-        """Send what there is to send, until it is cancelled or the connection breaks."""
-        with contextlib.suppress(ConnectionError, RuntimeError):
-            while True:
-                await self._news.wait()
-                self._news.clear()
-                while not self._texts.empty():
-                    await self.socket.send_str(self._texts.get_nowait())
-                if self._image is not None:
-                    image, self._image = self._image, None
-                    await self.socket.send_bytes(image)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close the connection and say why."""
-        with contextlib.suppress(ConnectionError, RuntimeError, asyncio.TimeoutError):
-            await self.socket.close(code=code, message=reason.encode()[:120])
-
-    def _say(self, text: str) -> None:
-        try:
-            self._texts.put_nowait(text)
-        except asyncio.QueueFull:
-            self.tasks.add(self._loop.create_task(self.close(CLOSE_TOO_MANY, "The viewer does not read.")))
-        self._news.set()
-
-    def _take(self, look: _Look, message: bytes) -> None:
-        """Take an image from the stage's thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._put, look, message)
-
-    def _put(self, look: _Look, message: bytes) -> None:
-        if look is not self._look:
-            return
-        if self._image is not None:
-            look.has_drawn()
-        self._image = message
-        self._news.set()
 
 
 def _page_files() -> dict[str, tuple[str, bytes]]:

@@ -1,11 +1,11 @@
 // Mouse, fingers and keys on the canvas.
 
-const CLICK_DISTANCE = 5; // CSS pixels that a pointer may move in a click
-const REACH = { mouse: 9, pen: 12, touch: 18 }; // CSS pixels within which a point is meant
+const CLICK_DISTANCE = { mouse: 5, pen: 8, touch: 12 }; // CSS pixels that a pointer may move in a click
+export const REACH = { mouse: 9, pen: 12, touch: 18 }; // CSS pixels within which a point is meant
 const WHEEL_ZOOM = 0.0016;
 
 export class Hands {
-  // `act`: add(x, y, header), box(corners, header), select(id, also), hover(point, x, y).
+  // `act`: add(x, y, header), box(corners, header), select(id, also), hover(place), null for nowhere.
   constructor(picture, act) {
     this.picture = picture;
     this.act = act;
@@ -27,30 +27,38 @@ export class Hands {
     const { picture } = this;
     if (!picture.header) return;
     picture.canvas.setPointerCapture(event.pointerId);
-    this.pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+    const place = this.#place(event);
+    this.pointers.set(event.pointerId, place);
     this.#lift_cross();
     if (this.pointers.size > 1) {
       // Two fingers zoom and move: what the first one has begun is off.
       this.start = picture.box = null;
       return;
     }
-    const [x, y] = picture.to_image(event.offsetX, event.offsetY);
+    const [x, y] = picture.to_image(...place);
     // The image of this moment is the one that the person sees and means, whatever comes while the button is down.
-    this.start = { x, y, at: [event.offsetX, event.offsetY], header: picture.header, moves: event.button !== 0, dragged: false };
+    this.start = {
+      x,
+      y,
+      at: place,
+      header: picture.header,
+      point: this.#point_at(x, y, event.pointerType),
+      moves: event.button !== 0,
+      dragged: false,
+    };
     if (this.start.moves) picture.canvas.classList.add("moving");
   }
 
   #move(event) {
     const { picture, start } = this;
-    const place = [event.offsetX, event.offsetY];
+    const place = this.#place(event);
     const before = this.pointers.get(event.pointerId);
     if (this.pointers.size === 2 && before) {
       this.#pinch(event.pointerId, place);
       return;
     }
     if (!start || !before) {
-      const [x, y] = picture.to_image(...place);
-      this.act.hover(this.#point_at(x, y, event.pointerType), ...place);
+      this.act.hover(event.pointerType === "touch" ? null : place);
       return;
     }
     this.pointers.set(event.pointerId, place);
@@ -58,7 +66,8 @@ export class Hands {
       picture.move(place[0] - before[0], place[1] - before[1]);
       return;
     }
-    start.dragged ||= Math.hypot(place[0] - start.at[0], place[1] - start.at[1]) > CLICK_DISTANCE;
+    const still = CLICK_DISTANCE[event.pointerType] ?? CLICK_DISTANCE.mouse;
+    start.dragged ||= Math.hypot(place[0] - start.at[0], place[1] - start.at[1]) > still;
     if (start.dragged) {
       this.act.hover(null);
       picture.box = this.#corners(start, picture.to_image(...place));
@@ -74,19 +83,25 @@ export class Hands {
     picture.redraw();
     if (!start || start.moves) return;
     if (start.dragged) {
-      const corners = this.#corners(start, picture.to_image(event.offsetX, event.offsetY));
+      const corners = this.#corners(start, picture.to_image(...this.#place(event)));
       if (corners[2] > corners[0] && corners[3] > corners[1]) this.act.box(corners, start.header);
       return;
     }
-    const point = this.#point_at(start.x, start.y, event.pointerType);
-    if (point) this.act.select(point.id, event.shiftKey);
+    if (start.point) this.act.select(start.point.id, event.shiftKey);
     else if (picture.is_inside(start.x, start.y)) this.act.add(start.x, start.y, start.header);
   }
 
   #cancel(event) {
     this.pointers.delete(event.pointerId);
+    this.give_up();
+  }
+
+  // Forgets the box that is being drawn; returns whether there was one.
+  give_up() {
+    const was_drawing = Boolean(this.picture.box);
     this.start = this.picture.box = null;
     this.picture.redraw();
+    return was_drawing;
   }
 
   #pinch(id, place) {
@@ -104,7 +119,7 @@ export class Hands {
   #wheel(event) {
     event.preventDefault();
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 16 : 1;
-    this.picture.zoom_at(Math.exp(-event.deltaY * lines * WHEEL_ZOOM), event.offsetX, event.offsetY);
+    this.picture.zoom_at(Math.exp(-event.deltaY * lines * WHEEL_ZOOM), ...this.#place(event));
   }
 
   #key(event) {
@@ -117,7 +132,7 @@ export class Hands {
       const [x, y] = picture.cross ?? [Math.floor(width / 2), Math.floor(height / 2)];
       const stride = picture.cross ? (event.shiftKey ? 10 : 1) : 0;
       picture.cross = [limit(x + stride * steps[0], width), limit(y + stride * steps[1], height)];
-      picture.redraw();
+      picture.reveal(...picture.cross);
     } else if (event.key === "Enter" && picture.cross) {
       event.preventDefault();
       const point = this.#point_at(...picture.cross, "mouse");
@@ -129,6 +144,12 @@ export class Hands {
   #lift_cross() {
     this.picture.cross = null;
     this.picture.redraw();
+  }
+
+  // Where an event is, in CSS pixels of the canvas. Its offsetX and offsetY are whole numbers in some browsers.
+  #place(event) {
+    const { left, top } = this.picture.canvas.getBoundingClientRect();
+    return [event.clientX - left, event.clientY - top];
   }
 
   #point_at(x, y, pointer) {

@@ -1,30 +1,33 @@
 // Puts the parts of the page together.
 
 import { Connection } from "./connection.js";
-import { Hands } from "./hands.js";
-import { element, Parameters, percent, PointTable, show_numbers } from "./panel.js";
+import { Hands, REACH } from "./hands.js";
+import { element, Parameters, PointTable, set_text, show_numbers, words_on } from "./panel.js";
 import { Picture } from "./picture.js";
-import { STATES, TrackList } from "./tracks.js";
+import { Playback } from "./playback.js";
+import { TrackList } from "./tracks.js";
 
 const TOLD_FOR = 5000; // milliseconds for which an answer stays
+const REFUSED_FOR = 10000; // and one that says why something was not done
 const WAIT_FOR_POINT = 3000; // milliseconds for which a ring marks where a point was asked for
 
 const tracks = new TrackList();
 const picture = new Picture(element("picture"), tracks);
+const playback = new Playback(ask);
 const parameters = new Parameters((name, value) => ask({ do: "set", name, value }));
 const table = new PointTable(select);
+const hands = new Hands(picture, { add, box: add_box, select, hover });
 let status = { kind: "live", sentence: "" };
+let chosen = null; // the tracker that the person has chosen from the list
+let lost = "Connecting."; // what keeps the server away; empty while it is there
 let pointer = null; // where the mouse is, in CSS pixels of the canvas
 let decoding = Promise.resolve();
 
 const connection = new Connection({
-  on_state(text, is_on) {
-    const place = element("connection");
-    if (place.textContent !== text) place.textContent = text;
-    place.className = is_on ? "on" : "off";
-    if (!is_on) show_sentence(text === "Connection lost" ? "The connection to the view is lost. It is tried again." : "");
-  },
+  on_open: () => show_connection("Connected", ""),
+  on_lost: (sentence) => show_connection("Not connected", sentence),
   on_token_needed(was_wrong) {
+    show_connection("Token needed", "");
     element("asking-text").textContent = was_wrong
       ? "That token is wrong. The right one was printed where the view was started."
       : "It was printed where the view was started.";
@@ -45,16 +48,16 @@ async function take_frame(header, jpeg) {
     const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
     tracks.take(header);
     for (const id of picture.selected) if (!tracks.find(id)) picture.selected.delete(id);
-    picture.show(header, bitmap, () => connection.ready());
+    picture.show(header, bitmap, (count) => connection.ready(count));
     show_selection();
     show_sentence();
-    if (pointer) hover(tracks.nearest(...picture.to_image(...pointer), 9 / picture.scale), ...pointer);
+    show_tip();
     show_table();
     element("by-group").hidden = !tracks.has_groups;
-    if (header.number !== null) show_place(header.number);
+    if (header.number !== null) playback.show_frame(header.number);
     element("picture").dataset.stamp = header.stamp;
   } catch {
-    connection.ready(); // an image that cannot be drawn must not keep the next ones back
+    connection.ready(1); // an image that cannot be drawn must not keep the next ones back
   }
 }
 
@@ -63,52 +66,56 @@ function take_status(message) {
     tracks.clear();
     picture.selected.clear();
     picture.forget();
+    offer_undo(false);
   }
   status = message;
   show_numbers(message);
   show_choice(message);
-  const is_file = message.kind === "file";
-  element("transport").hidden = element("saving").hidden = !is_file;
-  if (is_file) {
-    element("play").textContent = message.playing ? "Pause" : "Play";
-    element("back").disabled = message.frame === 0;
-    const place = element("place");
-    place.max = Math.max(message.tracked - 1, 0);
-    show_place(message.frame);
-  }
+  playback.show(message);
+  element("saving").hidden = message.kind !== "file";
   show_sentence();
 }
 
+// Shows which tracker it is; after the connection was lost, the one that the person had chosen is chosen again.
 function show_choice({ sessions, session, kind }) {
+  if (chosen !== null && chosen !== session && sessions.includes(chosen)) ask({ do: "choose", name: chosen });
   const choice = element("session");
+  const name = kind === "file" ? session.split("/").at(-1) : session;
   element("choice").hidden = sessions.length < 2;
-  element("source").textContent = sessions.length < 2 ? (sessions[0] ?? "") : "";
-  document.title = session ? `${session} - taptr view` : "taptr view";
+  const source = element("source");
+  set_text(source, sessions.length < 2 ? name : "");
+  source.title = session;
+  document.title = session ? `${name} - taptr view` : "taptr view";
   if (choice.dataset.names !== sessions.join("\n")) {
     choice.dataset.names = sessions.join("\n");
-    choice.replaceChildren(...sessions.map((name) => new Option(name, name)));
+    choice.replaceChildren(...sessions.map((each) => new Option(each, each)));
   }
   choice.value = session;
 }
 
-function show_place(number) {
-  const place = element("place");
-  if (place.matches(":active")) return;
-  place.value = number;
-  const total = status.frame_count ?? status.tracked ?? 0;
-  element("number").textContent = `${number + 1} / ${Math.max(total, status.tracked ?? 0)}`;
+function show_connection(text, sentence) {
+  lost = sentence;
+  const place = element("connection");
+  set_text(place, text);
+  place.className = text === "Connected" ? "on" : "off";
+  element("stage").classList.toggle("stale", lost !== "");
+  show_sentence();
 }
 
 // Shows what a person must know now; on an empty stage large and in the middle.
-function show_sentence(lost = "") {
-  const is_on = element("connection").className !== "off";
-  const hint = status.kind === "file" && !picture.asked.length && !tracks.points.length && picture.header && status.tracked <= 1
-    ? "Click on what you want to follow, then press Play." : "";
-  const text = is_on ? status.busy || status.sentence || hint : lost || element("sentence").textContent;
+function show_sentence() {
+  const text = lost || status.busy || status.sentence || hint();
   const place = element("sentence");
   place.hidden = text === "";
   place.classList.toggle("alone", !picture.header);
-  if (place.textContent !== text) place.textContent = text;
+  set_text(place, text);
+}
+
+// What to do first.
+function hint() {
+  if (!picture.header || picture.asked.length || tracks.points.length) return "";
+  if (status.kind !== "file") return "Click on what you want to follow.";
+  return status.tracked <= 1 ? "Click on what you want to follow, then press Play." : "";
 }
 
 let told_until = 0;
@@ -117,11 +124,12 @@ function tell(text, refused = false) {
   place.textContent = text;
   place.classList.toggle("refused", refused);
   place.hidden = !text;
-  const until = performance.now() + TOLD_FOR;
+  const period = refused ? REFUSED_FOR : TOLD_FOR;
+  const until = performance.now() + period;
   told_until = until;
   setTimeout(() => {
     if (told_until === until) place.hidden = true;
-  }, TOLD_FOR);
+  }, period);
 }
 
 // Asks for something and tells the person what came of it; resolves to the answer, or null if it was refused.
@@ -157,6 +165,7 @@ function add_grid() {
   const side = Math.min(Math.max(Math.round(Number(element("side").value)) || 8, 1), 64);
   element("side").value = side;
   if (picture.header) ask({ do: "add_grid", side, stamp: picture.header.stamp });
+  else tell("There is no image yet.", true);
 }
 
 function select(id, also = false) {
@@ -166,6 +175,7 @@ function select(id, also = false) {
     else picture.selected.add(id);
   }
   show_selection();
+  show_tip();
   table.shown_at = 0;
   show_table();
   picture.redraw();
@@ -180,85 +190,77 @@ function select_next(direction) {
   const ids = tracks.points.map((point) => point.id);
   const place = ids.indexOf([...picture.selected].at(-1));
   const next = place < 0 ? (direction > 0 ? 0 : ids.length - 1) : (place + direction + ids.length) % ids.length;
-  select(ids[next]);
-  tell(words_on(tracks.points[next]));
+  const point = tracks.points[next];
+  picture.reveal(point.x, point.y);
+  select(point.id);
+  set_text(element("spoken"), words_on(point));
 }
 
 function show_selection() {
   const count = picture.selected.size;
-  const button = element("remove");
-  button.disabled = count === 0;
-  const text = count > 1 ? `Delete ${count}` : "Delete";
-  if (button.textContent !== text) button.textContent = text;
+  element("remove").disabled = count === 0;
+  set_text(element("remove"), count > 1 ? `Delete ${count}` : "Delete");
 }
 
-function remove_selected() {
-  if (picture.selected.size) ask({ do: "remove", ids: [...picture.selected] });
-  picture.selected.clear();
-  show_selection();
+async function remove_selected() {
+  const ids = [...picture.selected];
+  select(null);
+  if (ids.length && (await ask({ do: "remove", ids }))) offer_undo(true);
 }
 
-function words_on(point) {
-  const group = point.group ? `, group ${point.group}` : "";
-  return `Point ${point.id}${group}: ${STATES[point.state]}\nvisible ${percent(point.visibility)}, close ${percent(point.confidence)}`;
+async function clear() {
+  const had_points = tracks.points.length > 0;
+  if ((await ask({ do: "clear" })) && had_points) offer_undo(true);
 }
 
-function hover(point, x, y) {
-  pointer = x === undefined ? null : [x, y];
+async function reset() {
+  if (await ask({ do: "reset" })) offer_undo(false);
+}
+
+async function undo() {
+  if (element("undo").disabled) return;
+  offer_undo(false);
+  await ask({ do: "undo" });
+}
+
+function offer_undo(is_offered) {
+  element("undo").disabled = !is_offered;
+}
+
+function hover(place) {
+  pointer = place;
+  show_tip();
+  picture.redraw();
+}
+
+// Tells of the point under the mouse, or else of the selected one.
+function show_tip() {
+  const hovered = pointer && tracks.nearest(...picture.to_image(...pointer), REACH.mouse / picture.scale);
+  picture.hovered = hovered?.id ?? null;
+  element("picture").classList.toggle("over", Boolean(hovered));
+  const point = hovered || (picture.selected.size === 1 && tracks.find([...picture.selected][0]));
   const tip = element("tip");
-  picture.hovered = point?.id ?? null;
-  element("picture").classList.toggle("over", Boolean(point));
-  tip.hidden = !point;
-  if (!point) return;
-  tip.textContent = words_on(point);
-  const [left, top] = picture.to_screen(point.x, point.y);
+  const [left, top] = point ? picture.to_screen(point.x, point.y) : [-1, -1];
   const { clientWidth: width, clientHeight: height } = element("stage");
+  tip.hidden = !point || left < 0 || top < 0 || left > width || top > height;
+  if (tip.hidden) return;
+  set_text(tip, words_on(point));
   tip.style.left = `${Math.max(4, Math.min(left + 14, width - tip.offsetWidth - 4))}px`;
-  tip.style.top = `${Math.max(4, Math.min(top + 14, height - tip.offsetHeight - 4))}px`;
-}
-
-new Hands(picture, { add, box: add_box, select, hover });
-
-// Playback.
-
-function play_or_pause() {
-  if (status.kind === "file") ask({ do: status.playing ? "pause" : "play" });
-}
-
-function go_back() {
-  if (status.kind === "file" && status.frame > 0) ask({ do: "seek", frame: status.frame - 1 });
-}
-
-function go_on() {
-  if (status.kind !== "file") return;
-  if (status.frame + 1 < status.tracked) ask({ do: "seek", frame: status.frame + 1 });
-  else ask({ do: "step" });
-}
-
-let seeking = null; // the frame to go to next, while another one is on its way
-let is_seeking = false;
-async function seek(frame) {
-  seeking = frame;
-  if (is_seeking) return;
-  is_seeking = true;
-  while (seeking !== null) {
-    const next = seeking;
-    seeking = null;
-    await ask({ do: "seek", frame: next });
-  }
-  is_seeking = false;
+  const below = top + 14 + tip.offsetHeight < height;
+  tip.style.top = `${Math.max(4, below ? top + 14 : top - 14 - tip.offsetHeight)}px`;
 }
 
 // Buttons, keys and the rest.
 
 const buttons = {
-  play: play_or_pause,
-  back: go_back,
-  step: go_on,
+  play: () => playback.play_or_pause(),
+  back: () => playback.go_back(),
+  step: () => playback.go_on(),
   grid: add_grid,
   remove: remove_selected,
-  clear: () => ask({ do: "clear" }),
-  reset: () => ask({ do: "reset" }),
+  clear,
+  undo,
+  reset,
   smaller: () => picture.zoom_at(1 / 1.5),
   larger: () => picture.zoom_at(1.5),
   fit: () => picture.fit(),
@@ -272,8 +274,10 @@ for (const button of document.querySelectorAll("[data-save]")) {
     button.disabled = false;
   });
 }
-element("place").addEventListener("input", (event) => seek(Number(event.target.value)));
-element("session").addEventListener("change", (event) => ask({ do: "choose", name: event.target.value }));
+element("session").addEventListener("change", (event) => {
+  chosen = event.target.value;
+  ask({ do: "choose", name: chosen });
+});
 for (const name of ["trails", "names", "groups"]) {
   element(name).addEventListener("change", (event) => {
     picture.shows[name] = event.target.checked;
@@ -287,23 +291,27 @@ element("token-form").addEventListener("submit", (event) => {
 });
 
 const keys = {
-  " ": play_or_pause,
-  ",": go_back,
-  ".": go_on,
+  " ": buttons.play,
+  ",": buttons.back,
+  ".": buttons.step,
   "[": () => select_next(-1),
   "]": () => select_next(1),
   Delete: remove_selected,
   Backspace: remove_selected,
-  Escape: () => select(null),
+  Escape: () => hands.give_up() || select(null),
+  u: undo,
   "+": buttons.larger,
   "-": buttons.smaller,
   0: buttons.fit,
 };
 document.addEventListener("keydown", (event) => {
-  const is_typing = event.target.matches("input, select, button, summary");
-  if (is_typing || event.ctrlKey || event.metaKey || event.altKey || !(event.key in keys)) return;
+  const { key, target } = event;
+  const is_typing = target.matches("select, input:not([type=checkbox], [type=range])");
+  const is_pressing = key === " " && target.matches("button, summary, input");
+  const is_elsewhere = element("asking").open || event.ctrlKey || event.metaKey || event.altKey;
+  if (is_typing || is_pressing || is_elsewhere || !(key in keys)) return;
   event.preventDefault();
-  keys[event.key]();
+  keys[key]();
 });
 
 connection.open();

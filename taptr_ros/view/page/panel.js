@@ -9,15 +9,21 @@ export function element(id) {
   return document.getElementById(id);
 }
 
+// Sets an element's text if it differs: screen readers would read it again, and a selection would be lost.
+export function set_text(place, text) {
+  if (place.textContent !== text) place.textContent = text;
+}
+
+// What is not known now keeps its row, so that nothing moves.
 export function show_numbers(status) {
   const rows = [
     ["Rate", status.rate === null ? null : `${status.rate.toFixed(1)} images/s`],
     [status.kind === "file" ? "Time p50 / p95" : "Latency p50 / p95", times(status)],
-    ["Not tracked", status.dropped === null ? null : `${status.dropped} images`],
+    ["Not tracked", status.dropped === null ? null : `${status.dropped} ${status.dropped === 1 ? "image" : "images"}`],
     ["Points", status.points],
     ["Model", status.model],
     ["Runs on", status.device === null ? null : [status.backend, status.device].filter(Boolean).join(", ")],
-  ].filter(([, value]) => value !== null && value !== undefined);
+  ];
   const list = element("numbers");
   const names = rows.map(([name]) => name).join();
   if (list.dataset.names !== names) {
@@ -25,8 +31,7 @@ export function show_numbers(status) {
     list.replaceChildren(...rows.flatMap(([name]) => [make("dt", { textContent: name }), make("dd")]));
   }
   rows.forEach(([, value], row) => {
-    const cell = list.children[2 * row + 1];
-    if (cell.textContent !== String(value)) cell.textContent = value;
+    set_text(list.children[2 * row + 1], String(value ?? "\u2013"));
   });
 }
 
@@ -63,6 +68,8 @@ export class Parameters {
   }
 
   #field(parameter) {
+    const { flag, default: usual } = parameter;
+    parameter.description = `${parameter.description.replaceAll("`", "")} Default: ${flag ? (usual ? "on" : "off") : round(usual)}.`;
     return parameter.flag ? this.#check(parameter) : this.#slider(parameter);
   }
 
@@ -111,7 +118,7 @@ export class Parameters {
 
   #block(name, field, input, more, description) {
     this.fields.set(name, field);
-    const words = make("p", { id: `${input.id}-words`, textContent: description.replaceAll("`", "") });
+    const words = make("p", { id: `${input.id}-words`, textContent: description });
     input.setAttribute("aria-describedby", words.id);
     const head = make("div", { className: "name" });
     head.append(make("label", { htmlFor: input.id, textContent: name }), input);
@@ -132,6 +139,8 @@ export class PointTable {
     const now = performance.now();
     if (!element("list").open || now - this.shown_at < LIST_PERIOD) return;
     this.shown_at = now;
+    element("no-points").hidden = points.length > 0;
+    document.querySelector("#list .scrolling").hidden = points.length === 0;
     const body = element("points");
     points.forEach((point, row) => this.#fill(body.rows[row] ?? body.append(this.#row()) ?? body.rows[row], point, selected, by_group));
     while (body.rows.length > points.length) body.rows[body.rows.length - 1].remove();
@@ -161,7 +170,15 @@ export class PointTable {
   }
 }
 
-export function percent(share) {
+// What is said of a point beside it.
+export function words_on(point) {
+  const group = point.group ? `, group ${point.group}` : "";
+  const place = `x ${point.x.toFixed(1)}, y ${point.y.toFixed(1)} px`;
+  const certainty = `visibility ${percent(point.visibility)}, confidence ${percent(point.confidence)}`;
+  return `Point ${point.id}${group}: ${STATES[point.state]}\n${certainty}\n${place}`;
+}
+
+function percent(share) {
   return `${Math.round(100 * share)} %`;
 }
 

@@ -3,10 +3,14 @@
 import { colour_of, HIDDEN, is_drawn, OUT_OF_VIEW, VISIBLE } from "./tracks.js";
 
 const RADIUS = 5; // of a point, in CSS pixels
+const SMALLEST_RADIUS = 2.5;
+const SHARE_OF_GAP = 0.22; // radius of a point where points are dense, as a share of the distance between neighbours
+const BORDER = 24; // CSS pixels from the edge within which what is to be seen is not seen well
 const LABELLED_POINTS = 64; // more would hide the picture
 const SMOOTH_BELOW = 3; // screen pixels per image pixel above which single pixels are shown as they are
 const MOST_ZOOM = 64;
 const OUTLINE = "rgb(12 13 15)";
+const SHORTEST_TRAIL = 3; // CSS pixels
 const FADES = [0.25, 0.45, 0.7, 1];
 
 export class Picture {
@@ -25,17 +29,22 @@ export class Picture {
     this.asked = []; // points that were asked for and have not come yet
     this.shows = { trails: true, names: true, groups: false };
     this.drawing = false;
+    this.undrawn = 0; // images that were shown and not drawn yet
+    this.radius = RADIUS;
     new ResizeObserver(() => this.redraw()).observe(canvas);
   }
 
-  // Shows an image and its tracks; `drawn` is called when that is done.
+  // Shows an image and its tracks. `drawn` is called when that is done, with the number of images that were shown since
+  // it was called before: while the page is hidden, nothing is drawn.
   show(header, bitmap, drawn) {
     const other_size = this.header && (this.header.width !== header.width || this.header.height !== header.height);
     this.bitmap?.close();
     [this.header, this.bitmap] = [header, bitmap];
     if (other_size) this.fit();
     this.asked = this.asked.filter((point) => !this.tracks.find(point.id) && performance.now() < point.until);
-    this.redraw(drawn);
+    this.undrawn += 1;
+    this.drawn = drawn;
+    this.redraw();
   }
 
   forget() {
@@ -49,9 +58,13 @@ export class Picture {
     this.redraw();
   }
 
-  // Zooms by a factor; what lies at (x, y), in CSS pixels of the canvas, stays there.
-  zoom_at(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  // Zooms by a factor; what lies at (x, y), in CSS pixels of the canvas, stays there: the cross or the middle, if not told.
+  zoom_at(factor, x, y) {
     if (!this.header) return;
+    if (x === undefined) {
+      const middle = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+      [x, y] = this.cross ? this.to_screen(...this.cross) : middle;
+    }
     const [image_x, image_y] = this.to_image(x, y);
     this.zoom = Math.min(Math.max(this.zoom * factor, 1), MOST_ZOOM);
     const view = this.#view();
@@ -66,6 +79,15 @@ export class Picture {
     const view = this.#view();
     this.centre = [view.centre[0] - dx / view.scale, view.centre[1] - dy / view.scale];
     this.#keep_inside();
+    this.redraw();
+  }
+
+  // Moves the image so far that a pixel of it is seen.
+  reveal(x, y) {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [left, top] = this.to_screen(x, y);
+    const beyond = (place, size) => Math.min(place - BORDER, 0) || Math.max(place - size + BORDER, 0);
+    this.move(-beyond(left, width), -beyond(top, height));
     this.redraw();
   }
 
@@ -95,16 +117,15 @@ export class Picture {
     return Boolean(this.header) && x >= -0.5 && y >= -0.5 && x <= this.header.width - 0.5 && y <= this.header.height - 0.5;
   }
 
-  redraw(drawn) {
-    if (drawn) this.drawn = drawn;
+  redraw() {
     if (this.drawing) return;
     this.drawing = true;
     requestAnimationFrame(() => {
       this.drawing = false;
       this.#draw();
-      const tell = this.drawn;
-      this.drawn = null;
-      tell?.();
+      const count = this.undrawn;
+      this.undrawn = 0;
+      if (count) this.drawn(count);
     });
   }
 
@@ -132,9 +153,10 @@ export class Picture {
     context.imageSmoothingEnabled = scale * density < SMOOTH_BELOW;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.bitmap, left, top, this.header.width * scale, this.header.height * scale);
-    context.lineCap = context.lineJoin = "round";
     if (this.shows.trails) this.#draw_trails();
     const shown = this.tracks.points.filter(is_drawn);
+    const gap = scale * Math.sqrt((this.header.width * this.header.height) / Math.max(shown.length, 1));
+    this.radius = Math.min(Math.max(SHARE_OF_GAP * gap, SMALLEST_RADIUS), RADIUS);
     for (const point of shown) this.#draw_point(point);
     for (const point of this.asked) this.#ring(...this.to_screen(point.x, point.y), RADIUS + 3, "white", 1.5);
     if (this.shows.names && shown.length <= LABELLED_POINTS) this.#draw_names(shown);
@@ -149,9 +171,13 @@ export class Picture {
   #draw_trails() {
     const { context } = this;
     context.lineWidth = 1.75;
+    context.lineJoin = "bevel"; // round joins cost more, and differ in nothing that is seen
+    const { scale } = this;
+    const [left, top] = this.to_screen(0, 0);
     for (const point of this.tracks.points) {
-      const trail = this.tracks.trails.get(point.id) ?? [];
-      if (!trail.at(-1)) continue;
+      const places = this.tracks.trails.get(point.id) ?? [];
+      const trail = places.map((place) => place && [left + scale * place[0], top + scale * place[1]]);
+      if (!trail.at(-1) || !has_moved(trail)) continue;
       context.strokeStyle = this.#colour(point);
       FADES.forEach((opacity, part) => {
         context.globalAlpha = opacity;
@@ -160,8 +186,8 @@ export class Picture {
         const last = Math.floor(((part + 1) * (trail.length - 1)) / FADES.length);
         let down = false;
         for (let place = first; place <= last; place += 1) {
-          if (trail[place] && down) context.lineTo(...this.to_screen(...trail[place]));
-          else if (trail[place]) context.moveTo(...this.to_screen(...trail[place]));
+          if (trail[place] && down) context.lineTo(...trail[place]);
+          else if (trail[place]) context.moveTo(...trail[place]);
           down = Boolean(trail[place]);
         }
         context.stroke();
@@ -174,12 +200,12 @@ export class Picture {
     const { context } = this;
     const [x, y] = this.to_screen(point.x, point.y);
     const selected = this.selected.has(point.id);
-    const radius = RADIUS + (selected || this.hovered === point.id ? 1.5 : 0);
+    const radius = this.radius + (selected || this.hovered === point.id ? 1.5 : 0);
     if (point.state === VISIBLE) {
       this.#disc(x, y, radius + 1.25, OUTLINE);
       this.#disc(x, y, radius, this.#colour(point));
     } else if (point.state === HIDDEN || point.state === OUT_OF_VIEW) {
-      const thickness = point.state === HIDDEN ? 2.25 : 1.25;
+      const thickness = (point.state === HIDDEN ? 0.45 : 0.25) * this.radius;
       this.#ring(x, y, radius - 0.5, OUTLINE, thickness + 2);
       this.#ring(x, y, radius - 0.5, this.#colour(point), thickness);
     }
@@ -197,6 +223,7 @@ export class Picture {
     context.lineWidth = 3;
     context.strokeStyle = OUTLINE;
     context.fillStyle = "white";
+    context.lineJoin = "round";
     for (const point of points) {
       const [x, y] = this.to_screen(point.x, point.y);
       context.strokeText(point.id, x + RADIUS + 5, y - RADIUS - 3);
@@ -243,6 +270,12 @@ export class Picture {
     this.context.arc(x, y, radius, 0, 2 * Math.PI);
     this.context.stroke();
   }
+}
+
+// Whether a trail is long enough to be seen: to draw those of many points that stand still would only cost time.
+function has_moved(trail) {
+  const [x, y] = trail.at(-1);
+  return trail.some((place) => place && Math.abs(place[0] - x) + Math.abs(place[1] - y) > SHORTEST_TRAIL);
 }
 
 function clamp(value, size) {
