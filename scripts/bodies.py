@@ -503,7 +503,7 @@ def node_times() -> list[tuple[str, str]]:
     shape = rng.uniform(-0.08, 0.08, (TIMED_POINTS, 3))
     shape[:, 2] = 0.3 * shape[:, 0] + shape[:, 1] ** 2 / 0.2  # so that what is near in the image is near in space
     group = np.repeat(np.arange(1, TIMED_GROUPS + 1), TIMED_POINTS // TIMED_GROUPS)
-    stream = BodyStream(CONFIG, print, print)
+    stream = BodyStream(CONFIG, print)
     k = [focal, 0.0, 319.5, 0.0, focal, 239.5, 0.0, 0.0, 1.0]
     info = CameraInfo(width=width, height=height, k=k, distortion_model="plumb_bob", d=[0.1, -0.2, 0.001, 0.001, 0.05])
     stream.add_camera_info(info, 0, "")

@@ -22,6 +22,7 @@ LENSES = {
     "rational_polynomial": ("rational_polynomial", [0.6, -0.4, 0.0008, -0.0006, 0.05, 0.9, -0.5, 0.15]),
     "thin_prism": ("rational_polynomial", [0.6, -0.4, 0.0008, -0.0006, 0.05, 0.9, -0.5, 0.15, 1e-3, 0.0, -1e-3, 0.0]),
     "equidistant": ("equidistant", [-0.02, 0.006, -0.004, 0.001]),
+    "equidistant_0": ("equidistant", [0.0] * 4),
 }
 
 
@@ -68,6 +69,14 @@ def test_rays_and_pixels_agree_with_opencv(lens: str) -> None:
     xy = opencv_pixels(model, d, places)
     np.testing.assert_allclose(camera.project(places), xy, atol=1e-6)
     np.testing.assert_allclose(camera.rays(xy), places[:, :2] / places[:, 2:], atol=2e-5)
+
+
+def test_zeros_after_the_coefficients_count_for_nothing() -> None:
+    """Some drivers publish five numbers whatever the model."""
+    model, d = LENSES["equidistant"]
+    xy = np.array([[10.0, 20.0], [600.0, 400.0]])
+    np.testing.assert_array_equal(camera_model(info(model, [*d, 0.0])).rays(xy), camera_model(info(model, d)).rays(xy))
+    assert not len(camera_model(info("rational_polynomial", [0.0] * 5)).distortion)
 
 
 def test_the_whole_image_of_a_wide_lens_has_rays() -> None:
@@ -124,6 +133,11 @@ def test_rectified_images_have_matrix_p_and_no_distortion() -> None:
         (info(k=np.full(9, np.nan)), "focal lengths nan and nan"),
         (info(k=(-K).ravel()), "focal lengths -520"),
         (info("fov", [0.9]), "distortion_model is 'fov'; publish one of plumb_bob"),
+        (info(k=[520.0, 0.0, np.inf, 0.0, 515.0, 236.25, 0.0, 0.0, 1.0]), "the middle \\(inf, 236.25\\)"),
+        (info("equidistant", []), "d has 0 coefficients, but equidistant has 4"),
+        (info("plumb_bob", [0.1] * 8), "d has 8 coefficients, but plumb_bob has 0 or 4 or 5"),
+        (info("rational_polynomial", [0.1] * 5), "d has 5 coefficients, but rational_polynomial has 8 or 12 or 14"),
+        (info("", [0.1] * 5), "d has 5 coefficients, but no distortion_model has 0"),
         (info("equidistant", [0.1, 0.2]), "d has 2 coefficients, but equidistant has 4"),
         (info("plumb_bob", [0.1, np.nan, 0.0, 0.0, 0.0]), "all finite"),
         (info(roi=roi(600, 0, 100, 480)), "roi is 100x480 at"),

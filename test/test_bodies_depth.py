@@ -189,6 +189,8 @@ def test_a_depth_image_that_is_none_is_refused(wrong: Any, words: str) -> None:
             compressed("16UC1; compressedDepth", MILLIMETRES.astype(np.uint8)),
             "holds uint8 .* instead of one 16-bit number",
         ),
+        (compressed("32FC1; compressedDepth png", MILLIMETRES), "has the quantisation 0, 0 before its PNG file"),
+        (compressed("32FC1; compressedDepth png", MILLIMETRES, (1.0, np.nan)), "quantisation 1, nan"),
         (png_that_claims_four_gigabytes(), "is cut off or damaged"),
     ],
 )

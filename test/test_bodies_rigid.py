@@ -164,7 +164,7 @@ class Stage:
 
     def __init__(self, shapes: dict[int, np.ndarray], seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
-        self.shapes, self.number = shapes, 0
+        self.shapes, self.number, self.first_id = shapes, 0, 0
         self.bodies = RigidBodies(CONFIG)
 
     def step(
@@ -184,7 +184,7 @@ class Stage:
             pose = poses[group]
             places.append(pose.apply(shape) if isinstance(pose, Pose) else pose)
             groups.append(np.full(len(shape), group))
-            ids.append(100 * group + np.arange(len(shape)))
+            ids.append(self.first_id + 100 * group + np.arange(len(shape)))
             visible.append((np.arange(len(shape)) < shown) & (group not in hidden))
         xyz, group, seen = np.concatenate(places), np.concatenate(groups), np.concatenate(visible)
         rays = xyz[:, :2] / xyz[:, 2:] + self._rng.normal(0, 0.5 / FOCAL, (len(xyz), 2))
@@ -342,6 +342,20 @@ def test_a_group_that_loses_all_its_points_is_gone_and_others_go_on() -> None:
     bodies = stage.step(poses, gone=(1,))
     assert bodies.keys() == {2}
     assert bodies[2].state == BodyState.TRACKED
+
+
+def test_a_group_that_has_nothing_but_other_points_is_another_body() -> None:
+    """A request that replaces all points may give an old group to another body, from one image to the next."""
+    stage = Stage({1: cloud()})
+    for frame in range(5):
+        stage.step({1: moving(frame)})
+    stage.shapes = {1: cloud(30, seed=5)}
+    stage.first_id = 1000
+    elsewhere = Pose(np.eye(3), np.array([0.2, 0.1, 1.2]))
+    body = stage.step({1: elsewhere})[1]
+    assert (body.state, body.points) == (BodyState.TRACKED, 30)
+    np.testing.assert_allclose(body.pose.translation, elsewhere.apply(stage.shapes[1]).mean(axis=0), atol=0.003)
+    np.testing.assert_array_equal(body.motion.translation, 0.0)
 
 
 def test_groups_of_two_points_and_points_of_no_group_are_no_bodies() -> None:

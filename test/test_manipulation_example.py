@@ -43,7 +43,8 @@ def test_the_goal_moves_with_the_object(tmp_path: Path) -> None:
             wait_until(lambda: publisher.get_subscription_count() == 1 and bool(node.count_publishers("goal")))
             first = Pose(np.eye(3), np.array([0.1, 0.0, 0.7]))
             turned = Pose(rotation_matrix(np.array([0.0, np.pi / 2, 0.0])), np.array([0.2, 0.1, 0.7]))
-            for number, (pose, state) in enumerate([(first, 0), (turned, 5), (turned, 0)]):
+            frames = [(first, 0, 1), (turned, 5, 1), (first, 0, 2), (turned, 0, 1)]  # pose, state, stream
+            for number, (pose, state, stream) in enumerate(frames):
                 body = msg.RigidBody(group=1, state=state)
                 body.pose.pose.position.x, body.pose.pose.position.y, body.pose.pose.position.z = pose.translation
                 (
@@ -53,8 +54,8 @@ def test_the_goal_moves_with_the_object(tmp_path: Path) -> None:
                     body.pose.pose.orientation.w,
                 ) = quaternion(pose.rotation).tolist()
                 others = msg.RigidBody(group=2)
-                publisher.publish(msg.RigidBodies(header=header(number + 1), bodies=[others, body]))
-                if state == 0:
+                publisher.publish(msg.RigidBodies(header=header(number + 1), stream=stream, bodies=[others, body]))
+                if (state, stream) == (0, 1):
                     goal = goals.next()
                     assert nanoseconds(goal) == number + 1
                     grasp = np.array([0.0, 0.0, 0.6])

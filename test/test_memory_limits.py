@@ -49,10 +49,10 @@ def test_tracks_that_do_not_fit_are_refused_before_memory_is_taken() -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_a_history_that_does_not_fit_is_refused_at_the_first_image() -> None:
-    tracker = PointTracker(LucasKanadeBackend(), TrackerConfig(history_frames=20_000, capacity=4))
+    tracker = PointTracker(LucasKanadeBackend(), TrackerConfig(history_frames=10_000, capacity=4))
     tracker.step(np.zeros((120, 160, 3), np.uint8), 1)
     tracker.reset()
-    with pytest.raises(InvalidConfigError, match=r"The features of 20000 past images take 12\.3 GB .*`history_frames`"):
+    with pytest.raises(InvalidConfigError, match=r"The features of 10000 past images take 12\.3 GB .*`history_frames`"):
         tracker.step(np.zeros((480, 640, 3), np.uint8), 1)
 
 

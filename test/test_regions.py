@@ -31,7 +31,7 @@ from taptr_ros.tracking.regions import (
     LabelMask,
     choose_points,
     points_in,
-    shrunk_grey,
+    shrunk_view,
     smoothed,
     texture,
 )
@@ -159,9 +159,9 @@ def test_a_turned_box_turns_counterclockwise_about_its_centre() -> None:
 def test_points_of_a_large_image_are_in_its_pixels() -> None:
     picture = noise(np.random.default_rng(1), 1500, 2000, 6.0)
     image = np.stack([picture] * 3, axis=-1)
-    grey = shrunk_grey(image)
-    assert 0.95 * MOST_PIXELS < grey.size <= MOST_PIXELS
-    chosen = points_in(box(1200, 900, 300, 200), grey, 2000, 1500, 16).xy
+    view = shrunk_view(image)
+    assert 0.95 * MOST_PIXELS < view.size / 3 <= MOST_PIXELS
+    chosen = points_in(box(1200, 900, 300, 200), view, 2000, 1500, 16).xy
     assert len(chosen) == 16
     assert (chosen >= (1202, 902)).all()
     assert (chosen <= (1497, 1097)).all()
@@ -169,7 +169,50 @@ def test_points_of_a_large_image_are_in_its_pixels() -> None:
     labels[900:1100, 1200:1500] = 40000
     region = LabelMask.of(labels).regions()[0]
     assert region.label == 40000
-    np.testing.assert_allclose(points_in(region, grey, 2000, 1500, 16).xy, chosen, atol=3.0)
+    in_mask = points_in(region, view, 2000, 1500, 16).xy
+    assert len(in_mask) == 16
+    assert (in_mask >= (1202, 902)).all()
+    assert (in_mask <= (1497, 1097)).all()
+
+
+def blurred_noise(rng: np.random.Generator, colour: tuple[int, int, int]) -> np.ndarray:
+    """A picture of 160x120 pixels of one colour, with texture."""
+    texture = cv2.GaussianBlur(rng.normal(0, 150, (HEIGHT, WIDTH, 1)), (0, 0), 2.0)[..., np.newaxis]
+    return np.clip(np.array(colour) + texture, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_points_in_the_box_round_a_body_are_on_it(seed: int) -> None:
+    """A round thing before a wall of another colour; in the corners of its box is the wall."""
+    rng = np.random.default_rng(seed)
+    columns, rows = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    body = (columns - 80) ** 2 / 40**2 + (rows - 60) ** 2 / 25**2 + (columns - 80) * (rows - 60) / 1000 < 1
+    image = np.where(body[..., np.newaxis], blurred_noise(rng, (170, 90, 60)), blurred_noise(rng, (90, 120, 150)))
+    left, top, width, height = cv2.boundingRect(body.astype(np.uint8))
+    region = box(left, top, width, height)
+    found = points_in(region, shrunk_view(image), WIDTH, HEIGHT, 24)
+    x, y = np.rint(found.xy).astype(int).T
+    assert len(found.xy) >= 16
+    assert body[y, x].all()
+    assert (found.inside[body] > 0).mean() > 0.9
+    np.testing.assert_array_equal(points_in(region, shrunk_view(image), WIDTH, HEIGHT, 24).xy, found.xy)
+
+
+@pytest.mark.parametrize(
+    "edges", [(0, 0, WIDTH, HEIGHT), (40, 30, 60, 50), (10, 55, 140, 9), (75, 52, 9, 9), (130, 90, 60, 60)]
+)
+def test_a_box_within_one_surface_has_points_in_its_middle(edges: tuple[int, int, int, int]) -> None:
+    left, top, width, height = edges
+    image = blurred_noise(np.random.default_rng(0), (120, 120, 120))
+    found = points_in(box(*edges), shrunk_view(image), WIDTH, HEIGHT, 16)
+    assert len(found.xy) >= (8 if min(width, height) > 10 else 1)
+    assert ((found.xy >= (left, top)) & (found.xy < (left + width, top + height))).all()
+
+
+def test_a_thin_body_in_a_box_leaves_the_box() -> None:
+    image = blurred_noise(np.random.default_rng(0), (120, 120, 120))
+    image[58:61] = (250, 20, 20)
+    assert len(points_in(box(20, 50, 120, 20), shrunk_view(image), WIDTH, HEIGHT, 16).xy) >= 4
 
 
 REFUSED = {

@@ -19,7 +19,10 @@ _COEFFICIENTS: dict[str, tuple[int, ...]] = {
     "equidistant": (4,),
     "": (0,),
 }
-"""How many coefficients each distortion model of ROS may have; those of no lens at all have no name."""
+"""How many coefficients each distortion model of ROS may have; those of no lens at all have no name.
+
+Zeros after them count for nothing: some drivers publish five numbers whatever the model.
+"""
 
 _ITERATIONS, _PRECISION = 12, 1e-3
 """Most steps of Newton's method that invert a distortion, and how near in pixels they must come."""
@@ -78,7 +81,7 @@ class CameraModel:
 
     def _undistorted(self, xy: Floats) -> Floats:
         straight: Floats = (xy - self.matrix[:2, 2]) / self.matrix[[0, 1], [0, 1]]
-        if not len(xy) or not self.distortion.any():
+        if not len(xy) or not len(self.distortion):
             return straight
         undistort = cv2.fisheye.undistortPoints if self.fisheye else cv2.undistortPoints
         rays = np.asarray(undistort(xy[:, np.newaxis], self.matrix, self.distortion), np.float64)[:, 0]
@@ -140,8 +143,8 @@ def camera_model(info: CameraInfoMessage, *, rectified: bool = False) -> CameraM
         )
     if not np.isfinite(matrix).all() or min(matrix[0, 0], matrix[1, 1]) <= 0:
         raise InvalidCameraError(
-            f"camera_info's {name} has the focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} pixels; publish finite "
-            "ones above 0."
+            f"camera_info's {name} has the focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g} and the middle "
+            f"({matrix[0, 2]:g}, {matrix[1, 2]:g}) in pixels; publish finite numbers, and focal lengths above 0."
         )
     # A skew, which ROS has no use for, would be the one entry that is not honoured below.
     matrix = np.array([[matrix[0, 0], 0.0, matrix[0, 2]], [0.0, matrix[1, 1], matrix[1, 2]], [0.0, 0.0, 1.0]])
@@ -173,9 +176,17 @@ def _distortion(info: CameraInfoMessage) -> tuple[Floats, bool]:
             f"camera_info's distortion_model is {model!r}; publish one of plumb_bob, rational_polynomial and "
             "equidistant, or rectified images and set `rectified`."
         )
-    if not np.isfinite(coefficients).all() or (len(coefficients) not in allowed and coefficients.any()):
+    # A lens without distortion may come with any number of zeros, but only a fisheye lens bends without coefficients.
+    is_fisheye = model == "equidistant"
+    known = coefficients[: max(allowed)]
+    is_plain = not coefficients.any() and not is_fisheye
+    if (
+        not np.isfinite(coefficients).all()
+        or coefficients[len(known) :].any()
+        or not (is_plain or len(known) in allowed)
+    ):
         raise InvalidCameraError(
             f"camera_info's d has {len(coefficients)} coefficients, but {model or 'no distortion_model'} has "
             f"{' or '.join(map(str, allowed))}, all finite; calibrate the camera again."
         )
-    return coefficients if coefficients.any() else np.empty(0), model == "equidistant"
+    return np.empty(0) if is_plain else known, is_fisheye

@@ -44,7 +44,7 @@ class BodiesConfig:
         limits=(0.01, 100.0),
     )
     inlier_share: float = setting(
-        0.6,
+        0.62,
         "A body is not rigid if less than this share of its visible points moves with it.",
         limits=(0.0, 1.0),
     )
@@ -54,7 +54,7 @@ class BodiesConfig:
         limits=(0.0001, 10.0),
     )
     rotation_error: float = setting(
-        4.0,
+        6.0,
         "Largest standard deviation in degrees of a trusted rotation. Points on a line leave one axis open.",
         limits=(0.01, 180.0),
     )

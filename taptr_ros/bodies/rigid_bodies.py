@@ -101,13 +101,18 @@ class RigidBodies:
         groups = lifted.tracks.group
         names, counts = np.unique(groups[groups > 0], return_counts=True)
         present = names[counts >= FEWEST_POINTS].tolist()
-        # Groups without points are gone: ids are never used again.
-        self._bodies = {group: body for group, body in self._bodies.items() if group in set(names.tolist())}
+        # Groups without points are gone, and one that has nothing but other points is another body.
+        bodies = {group: self._bodies[group] for group in names.tolist() if group in self._bodies}
+        self._bodies = {}
         found = []
         for group in names.tolist():
-            if group in present or group in self._bodies:
-                body = self._bodies.setdefault(group, _Body(group, self._config))
-                found.append(body.step(lifted, groups == group, focal))
+            rows = groups == group
+            body = bodies.get(group)
+            if body is not None and not body.has_any_of(lifted.tracks.ids[rows]):
+                body = None
+            if body is not None or group in present:
+                self._bodies[group] = body or _Body(group, self._config)
+                found.append(self._bodies[group].step(lifted, rows, focal))
         return found
 
     def reset(self) -> None:
@@ -155,6 +160,10 @@ class _Body:
             inliers[known] = refined.inliers
             self._learn(visible, inliers, xyz)
         return self._report(state, refined.pose, refined.covariance, count, refined.inliers, seen)
+
+    def has_any_of(self, ids: NDArray[np.uint64]) -> bool:
+        """Return whether one of these points was a point of the body in the last image."""
+        return np.array_equal(ids, self._ids) or bool(np.isin(ids, self._ids).any())
 
     def _follow(self, ids: NDArray[np.uint64]) -> None:
         """Take new points in and let those go that have ended."""

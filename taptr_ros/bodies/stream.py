@@ -66,28 +66,29 @@ class BodyStream:
     """Takes three topics in, in any order, and gives the tracked images in metres, in theirs.
 
     An image that finds no depth, or whose depth or CameraInfo does not fit, is counted and reported, and the stream
-    goes on. Bodies begin anew when the number of the tracks' stream changes.
+    goes on. Bodies begin anew when the number of the tracks' stream changes, and when the tracks show that another
+    tracker has begun to send them.
     """
 
-    def __init__(self, config: BodiesConfig, report: Callable[[str], None], notice: Callable[[str], None]) -> None:
-        """`report` takes a sentence on every image that cannot be placed, `notice` on what happens once."""
-        self._config, self._report, self._notice = config, report, notice
+    def __init__(self, config: BodiesConfig, report: Callable[[str], None]) -> None:
+        """`report` takes a sentence on every image that cannot be placed, and on every change of the camera."""
+        self._config, self._report = config, report
         kept = round(config.cache_seconds * NANOSECONDS)
         self._pairs: StampPairs[StampedTracks, StampedDepth] = StampPairs(
             round(config.depth_tolerance * NANOSECONDS), kept
         )
         self._cameras: collections.deque[_Camera] = collections.deque(maxlen=_REMEMBERED_CAMERAS)
         self._bodies = RigidBodies(config)
-        self._stream: int | None = None
+        self._last: Tracks | None = None
         self.counts = Counts()
 
     def add_tracks(self, tracks: Tracks, frame_id: str) -> list[PlacedTracks]:
         """Take the tracks of one image in; return those that are placed now."""
         placed = []
-        if tracks.stream != self._stream:
-            self._stream = tracks.stream
+        if self._last is not None and not _goes_on(self._last, tracks):
             placed = self.finish()
             self._bodies.reset()
+        self._last = tracks
         return placed + self._placed(self._pairs.add_tracks(tracks.stamp, StampedTracks(tracks, frame_id)))
 
     def add_depth(self, depth: StampedDepth) -> list[PlacedTracks]:
@@ -105,7 +106,7 @@ class BodyStream:
         except InvalidCameraError as error:
             model = error
         if last is not None:
-            self._notice("camera_info has changed in mid-stream; the new one counts from its stamp on.")
+            self._report("camera_info has changed in mid-stream; the new one counts from its stamp on.")
         if last is not None and stamp < last.stamp:
             self._cameras.clear()  # its clock has jumped back
         self._cameras.append(_Camera(stamp, frame_id, contents, model))
@@ -170,6 +171,20 @@ class _Camera(NamedTuple):
     frame_id: str
     contents: tuple[object, ...]
     model: CameraModel | InvalidCameraError
+
+
+def _goes_on(before: Tracks, tracks: Tracks) -> bool:
+    """Return whether tracks are of the same stream as those before them.
+
+    A tracker that was started again counts its streams, groups and ids from 1, as the one before it did; but no track
+    gets younger, and no stamp goes back.
+    """
+    if tracks.stream != before.stream or tracks.stamp < before.stamp:
+        return False
+    if np.array_equal(tracks.ids, before.ids):
+        return bool((tracks.age >= before.age).all())
+    _, rows, rows_before = np.intersect1d(tracks.ids, before.ids, return_indices=True)
+    return bool((tracks.age[rows] >= before.age[rows_before]).all())
 
 
 def _unpaired(pair: Pair[StampedTracks, StampedDepth], tolerance: float) -> str:

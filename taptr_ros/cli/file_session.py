@@ -29,7 +29,7 @@ from taptr_ros.sources.frames import Frame, LeftOut, Source
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking import PointTracker, TrackerConfig, TrackStream
 from taptr_ros.tracking.checks import outside, outside_error
-from taptr_ros.tracking.regions import Box, points_in, shrunk_grey
+from taptr_ros.tracking.regions import Box, points_in, shrunk_view
 from taptr_ros.tracking.states import COLUMNS, Tracks
 from taptr_ros.tracking.stream import Step
 from taptr_ros.view import protocol
@@ -363,8 +363,8 @@ class FileSession:
         # A box counts from the corner of its first pixel.
         box = Box("The box", left + 0.5, top + 0.5, right - left, bottom - top)
         tracks = self._frames[index].tracks
-        grey = shrunk_grey(self._store.image(index))
-        points = points_in(box, grey, tracks.width, tracks.height, self._config.points_per_region)
+        view = shrunk_view(self._store.image(index))
+        points = points_in(box, view, tracks.width, tracks.height, self._config.points_per_region)
         answer = self._add(points.xy, stamp, self._groups + 1)
         self._groups += 1
         return answer

@@ -28,7 +28,7 @@ class Places:
 
     def __init__(self, arguments: argparse.Namespace, source: BagSource) -> None:
         self._depth = BagDepth(Path(source.name), arguments.depth_topic, arguments.camera_info_topic)
-        self._stream = BodyStream(bodies_config(arguments), self._report, _say)
+        self._stream = BodyStream(bodies_config(arguments), self._report)
         tracks = arguments.tracks_topic
         namespace = tracks.rpartition("/")[0]
         self._topics = (f"{tracks}/points", f"{namespace}/bodies", f"{namespace}/bodies/poses")
@@ -61,7 +61,7 @@ class Places:
     def _write(self, placed: list[PlacedTracks]) -> None:
         assert self._bag is not None  # noqa: S101  # `open` comes first
         for entry in placed:
-            recorded = self._recorded[entry.lifted.tracks.stamp]
+            recorded = self._recorded.pop(entry.lifted.tracks.stamp)
             for topic, data in zip(self._topics, serialized_places(entry), strict=True):
                 self._bag.write(topic, RecordedMessage(recorded, data))
 

@@ -14,7 +14,7 @@ from taptr_ros.errors import DuplicateIdError, InvalidRegionError, SourceError
 from taptr_ros.messages.encoded import decode_samples
 from taptr_ros.tracking.checks import repeated
 from taptr_ros.tracking.queries import OWN_GROUPS_END, IdAllocator
-from taptr_ros.tracking.regions import Box, LabelMask, Region, points_in, shrunk_grey
+from taptr_ros.tracking.regions import Box, LabelMask, Region, points_in, shrunk_view
 from taptr_ros.tracking.stream import MOST_REGIONS, too_many_regions
 
 BOX_COLUMNS = ("x", "y", "width", "height")
@@ -81,14 +81,14 @@ def region_queries(
     if refusal := too_many_regions(len(regions), count):
         raise InvalidRegionError(refusal)
     height, width = image.shape[:2]
-    grey = shrunk_grey(image)
+    view = shrunk_view(image)
     numbers = IdAllocator(OWN_GROUPS_END).assign(groups, ())
     points: list[NDArray[np.float64]] = []
     of_points: list[int] = []
     refusals: list[str] = []
     for region, group in zip(regions, numbers, strict=True):
         try:
-            points.append(points_in(region, grey, width, height, count).xy)
+            points.append(points_in(region, view, width, height, count).xy)
         except InvalidRegionError as error:
             refusals.append(str(error))
             continue

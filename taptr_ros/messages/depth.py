@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import numpy as np
@@ -83,6 +84,11 @@ def compressed_depth_image(message: CompressedImageMessage) -> DepthImage:
     if encoding != "32FC1":
         return DepthImage(np.asarray(values), _MILLIMETRES)
     _, numerator, offset = _HEAD.unpack(data[: _HEAD.size].tobytes())
+    if not (math.isfinite(offset) and 0 < numerator < math.inf):
+        raise InvalidDepthError(
+            f"The compressed depth image in 32FC1 has the quantisation {numerator:g}, {offset:g} before its PNG file; "
+            "publish with the transport compressedDepth, which writes a finite one above 0 first."
+        )
     with np.errstate(all="ignore"):
         depths = np.float32(numerator) / (values.astype(np.float32) - np.float32(offset))
     return DepthImage(np.where(values > 0, depths, np.float32(np.nan)), _METRES)

@@ -50,7 +50,7 @@ class DepthNode(ParameterNode):
         super().__init__("depth", **options)
         declare_parameters(self, DepthConfig, BodiesConfig, read_only=True)
         self._config = read_config(self, DepthConfig, {})
-        self._stream = BodyStream(read_config(self, BodiesConfig, {}), self._report, self._notice)
+        self._stream = BodyStream(read_config(self, BodiesConfig, {}), self._report)
         self._reported: dict[str, float] = {}
         """When each kind of sentence was last said."""
         self._reported_publishers: set[str] = set()
@@ -137,14 +137,11 @@ class DepthNode(ParameterNode):
         return []
 
     def _report(self, sentence: str) -> None:
-        """Say why an image cannot be placed, unless that was said a moment ago."""
+        """Log a sentence, unless one of its kind was logged a moment ago."""
         kind, now = " ".join(sentence.split()[:4]), time.monotonic()
         if now - self._reported.get(kind, -LOG_PERIOD) >= LOG_PERIOD:
             self._reported[kind] = now
             self.get_logger().warning(sentence)
-
-    def _notice(self, sentence: str) -> None:
-        self.get_logger().warning(sentence)
 
     def _publish(self, placed: PlacedTracks) -> None:
         """Publish what is known of one image, with that image's header."""
@@ -157,7 +154,11 @@ class DepthNode(ParameterNode):
         for topic, make in (("bodies/poses", pose_array), ("bodies/markers", markers)):
             if topic in self._outputs and self._outputs[topic].get_subscription_count():
                 self._outputs[topic].publish(make(placed, header, ROS_KINDS))
-        if "/tf" in self._outputs:
+        if "/tf" in self._outputs and not placed.frame_id:
+            self._report(
+                "The tracked image has no frame_id, so bodies cannot be frames on /tf; set it in the camera's driver."
+            )
+        elif "/tf" in self._outputs:
             message = transforms(placed, header, ROS_KINDS, self._config.frame_prefix)
             if message.transforms:
                 self._outputs["/tf"].publish(message)

@@ -32,8 +32,8 @@ class EncodedFrame:
     """The image's size, and its conversion between pixels and unit coordinates."""
     features: Features
     """What the backend's encoder made of the image."""
-    grey: NDArray[np.uint8]
-    """The image as `regions.shrunk_grey` keeps it, to choose points in."""
+    view: NDArray[np.uint8]
+    """The image as `regions.shrunk_view` keeps it, to choose points in."""
     scene_cut: bool
     """Whether a scene cut lies between the previous frame and this one."""
     decoded: bool = False

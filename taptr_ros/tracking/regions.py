@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from typing import Protocol
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from taptr_ros.errors import InvalidRegionError
 
 MOST_PIXELS = 1 << 20
-"""Pixels of the grey images in which points are chosen; larger images are shrunk. Networks see even fewer."""
+"""Pixels of the images in which points are chosen; larger ones are shrunk. Networks see even fewer."""
 
 LEAST_THICKNESS = 4.0
 """A region must have a pixel whose distance to the nearest pixel outside exceeds this: be 8 pixels wide somewhere."""
@@ -36,6 +37,13 @@ SMOOTHING, WINDOW = 1.0, 5
 AROUND = 8
 """Pixels round a region that its texture depends on."""
 
+CUT_OUT_PIXELS, SURROUNDINGS, MIDDLE, LEAST_BODY = 64 * 64, 0.5, 0.35, 0.3
+"""How a body is cut out of a box: the box is shrunk to so many pixels; it is compared with what lies round it, a share
+of its sides wide; the body fills the middle of the box, a share of its sides, and at least a share of its area."""
+
+FEWEST_IN_BODY = 4
+"""Points that must be found in what was cut out, or the whole box counts."""
+
 FARTHEST = 1e6
 """Coordinates in pixels beyond this, either way, are nonsense."""
 
@@ -49,6 +57,10 @@ class Region(Protocol):
     @property
     def name(self) -> str:
         """What the region is in the request, for messages."""
+
+    @property
+    def holds_background(self) -> bool:
+        """Whether it may hold what is behind the body, too."""
 
     def check(self) -> None:
         """Raise `InvalidRegionError` for a region that is in no image."""
@@ -76,6 +88,11 @@ class Box:
     """Rows."""
     angle: float = 0.0
     """Radians by which it is turned about its centre, counterclockwise as one sees the image."""
+
+    @property
+    def holds_background(self) -> bool:
+        """See `Region`."""
+        return True
 
     def check(self) -> None:
         """See `Region`."""
@@ -171,6 +188,11 @@ class Label:
         """See `Region`."""
         return f"Label {self.label} of the mask"
 
+    @property
+    def holds_background(self) -> bool:
+        """See `Region`."""
+        return False
+
     def check(self) -> None:
         """See `Region`."""
         if not self.label:
@@ -196,17 +218,24 @@ def shrunk_shape(width: int, height: int) -> tuple[int, int]:
     return max(1, int(height * scale)), max(1, int(width * scale))
 
 
-def shrunk_grey(image: Bytes) -> Bytes:
-    """Return what is kept of an image uint8 [H,W,3] RGB to choose points in it later, uint8 [h,w]."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
+def shrunk_view(image: Bytes) -> Bytes:
+    """Return what is kept of an image uint8 [H,W,3] RGB to choose points in it later, uint8 [h,w,3]; always a copy."""
+    height, width = image.shape[:2]
     shape = shrunk_shape(width, height)
-    while grey.size > 4 * MOST_PIXELS:
+    view = image
+    while view.shape[0] * view.shape[1] > 4 * MOST_PIXELS:
         # The mean of 2x2 pixels, and several times as fast as averaging over areas at once.
-        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_LINEAR)
-    if shape != grey.shape:
-        grey = cv2.resize(grey, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(grey, np.uint8)
+        view = np.asarray(
+            cv2.resize(view, (view.shape[1] // 2, view.shape[0] // 2), interpolation=cv2.INTER_LINEAR), np.uint8
+        )
+    if shape == (height, width):
+        return np.array(view, np.uint8)
+    return np.asarray(cv2.resize(view, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def grey_of(view: Bytes) -> Bytes:
+    """Return a view uint8 [h,w,3] RGB in grey, uint8 [h,w]."""
+    return np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,30 +244,78 @@ class ChosenPoints:
 
     xy: Floats
     """[N,2] in pixels of the image."""
-    in_grey: Floats
-    """[N,2] in pixels of the grey image in which they were chosen."""
+    in_view: Floats
+    """[N,2] in pixels of the view in which they were chosen."""
     inside: Bytes
-    """[h,w] 1 where that image shows the region."""
+    """[h,w] 1 where that view shows the body."""
 
 
-def points_in(region: Region, grey: Bytes, width: int, height: int, count: int) -> ChosenPoints:
+def points_in(region: Region, view: Bytes, width: int, height: int, count: int) -> ChosenPoints:
     """Choose up to `count` points in a region of an image of width x height pixels.
 
-    grey: the image as `shrunk_grey` returns it.
+    view: the image as `shrunk_view` returns it.
 
     Raises `InvalidRegionError`, in one sentence with the region's name, if there is no point to choose.
     """
-    inside = region.inside(width, height, grey.shape)
-    try:
-        chosen = choose_points(grey, inside, count)
-    except InvalidRegionError as error:
-        raise InvalidRegionError(f"{region.name} {error}") from None
-    return ChosenPoints((chosen + 0.5) / shrinking(width, height, grey) - 0.5, chosen, inside)
+    inside = region.inside(width, height, view.shape[:2])
+    grey = grey_of(view)
+    chosen, body = np.empty((0, 2)), inside
+    if region.holds_background:
+        body = cut_out(view, inside)
+        with contextlib.suppress(InvalidRegionError):  # thin or plain bodies: their box may have points
+            chosen = choose_points(grey, body, count)
+    if len(chosen) < min(count, FEWEST_IN_BODY):
+        body = inside
+        try:
+            chosen = choose_points(grey, inside, count)
+        except InvalidRegionError as error:
+            raise InvalidRegionError(f"{region.name} {error}") from None
+    return ChosenPoints((chosen + 0.5) / shrinking(width, height, view) - 0.5, chosen, body)
 
 
-def shrinking(width: int, height: int, grey: Bytes) -> Floats:
-    """Return the columns and rows of a grey image per column and row of its image of width x height pixels, [2]."""
-    return np.array([grey.shape[1] / width, grey.shape[0] / height])
+def shrinking(width: int, height: int, view: Bytes) -> Floats:
+    """Return the columns and rows of a view per column and row of its image of width x height pixels, [2]."""
+    return np.array([view.shape[1] / width, view.shape[0] / height])
+
+
+def cut_out(view: Bytes, inside: Bytes) -> Bytes:
+    """Return which pixels of a box show the body in its middle and not what is behind it, 1 or 0 [h,w].
+
+    These are the ones whose colours are those of the middle of the box rather than those around it, in pieces as whole
+    as can be (GrabCut, Rother et al. 2004). Where the two cannot be told apart, as in a box within a large body, it is
+    the ellipse that fills the box.
+
+    Args:
+        view: uint8 [h,w,3] RGB.
+        inside: uint8 [h,w], 1 in the box and 0 outside; not empty.
+    """
+    left, top, width, height = cv2.boundingRect(inside)
+    around_x, around_y = int(SURROUNDINGS * width) + 1, int(SURROUNDINGS * height) + 1
+    part = (
+        slice(max(top - around_y, 0), min(top + height + around_y, inside.shape[0])),
+        slice(max(left - around_x, 0), min(left + width + around_x, inside.shape[1])),
+    )
+    rows, columns = np.ogrid[part]
+    # How far from the middle of the box, as a share of its half sides.
+    far = np.hypot((columns - left - (width - 1) / 2) / (width / 2), (rows - top - (height - 1) / 2) / (height / 2))
+    box = inside[part] > 0
+    kinds = np.select([~box, far > 1, far > MIDDLE], [cv2.GC_BGD, cv2.GC_PR_BGD, cv2.GC_PR_FGD], cv2.GC_FGD).astype(
+        np.uint8
+    )
+    scale = min(1.0, math.sqrt(CUT_OUT_PIXELS / (width * height)))
+    size = max(1, round(far.shape[1] * scale)), max(1, round(far.shape[0] * scale))
+    labels = np.array(cv2.resize(kinds, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    result = np.zeros_like(inside)
+    # It describes the colours of each side by five clusters, which take as many pixels.
+    if 5 <= int((labels & 1).sum()) <= labels.size - 5:
+        cv2.setRNGSeed(0)  # its clusters begin at random places
+        shrunk = cv2.resize(view[part], size, interpolation=cv2.INTER_AREA)
+        cv2.grabCut(shrunk, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+        result[part] = cv2.resize(labels & 1, far.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        result &= inside
+    if int(result.sum()) < LEAST_BODY * int(inside.sum()):
+        result[part] = box & (far <= 1)
+    return result
 
 
 def choose_points(grey: Bytes, inside: Bytes, count: int) -> Floats:

@@ -45,7 +45,7 @@ from taptr_ros.tracking.queries import (
     chosen_groups,
     chosen_ids,
 )
-from taptr_ros.tracking.regions import ChosenPoints, Region, points_in, shrinking, shrunk_grey
+from taptr_ros.tracking.regions import ChosenPoints, Region, grey_of, points_in, shrinking, shrunk_view
 from taptr_ros.tracking.replenishment import INTERVAL as REPLENISHMENT_INTERVAL
 from taptr_ros.tracking.replenishment import Replenishment
 from taptr_ros.tracking.scene_cuts import SceneCutDetector
@@ -351,17 +351,17 @@ class PointTracker:
         stamp = self._later_stamp(stamp)
 
         last = self._history.last
-        grey = shrunk_grey(image)
+        view = shrunk_view(image)
         if last is None:
             # A backend that does not tell how large its features are keeps as much as the image in grey.
             self._check_history(
-                grey.size + (self._backend.info.feature_bytes or coordinates.width * coordinates.height)
+                view.size + (self._backend.info.feature_bytes or coordinates.width * coordinates.height)
             )
         features = self._backend.encode(image)
         is_gap = last is not None and 0 < self._config.gap_seconds * NANOSECONDS < stamp - last.stamp
         scene_cut = self._scene_cuts.update(image) or is_gap
         number = last.number + 1 if last else self._first_number
-        frame = EncodedFrame(number, stamp, coordinates, features, grey, scene_cut)
+        frame = EncodedFrame(number, stamp, coordinates, features, view, scene_cut)
 
         due, refused = self._waiting.take_due(stamp, coordinates, self._history)
         refused_regions = self._add_due_regions(frame, due)
@@ -380,9 +380,9 @@ class PointTracker:
             return
         self._replenishment.keep(self.ids_of_groups())
         tracks, coordinates = self._live.tracks, frame.coordinates
-        scale = shrinking(coordinates.width, coordinates.height, frame.grey)
+        scale = shrinking(coordinates.width, coordinates.height, frame.view)
         xy = (coordinates.to_pixels(tracks["xy"]).astype(np.float64) + 0.5) * scale - 0.5
-        for replacement in self._replenishment.replacements(frame.grey, tracks, xy):
+        for replacement in self._replenishment.replacements(grey_of(frame.view), tracks, xy):
             count, lost = len(replacement.xy), replacement.lost_ids
             if len(self.ids) - len(lost) + count > self._config.capacity:
                 continue
@@ -494,7 +494,7 @@ class PointTracker:
 
     def _begin_body(self, group: int, points: ChosenPoints, ids: list[int], frame: EncodedFrame) -> None:
         self._replenishment.keep(self.ids_of_groups())
-        self._replenishment.begin(group, frame.grey, points.inside, ids, points.in_grey)
+        self._replenishment.begin(group, grey_of(frame.view), points.inside, ids, points.in_view)
 
     def _coordinates_of(self, image: NDArray[np.uint8]) -> UnitCoordinates:
         width, height = image_size(image)
@@ -591,7 +591,7 @@ def _new_tracks(queries: list[WaitingPoint], frame: EncodedFrame) -> NewTracks:
 
 
 def _points_in(region: Region, frame: EncodedFrame, count: int) -> ChosenPoints:
-    return points_in(region, frame.grey, frame.coordinates.width, frame.coordinates.height, count)
+    return points_in(region, frame.view, frame.coordinates.width, frame.coordinates.height, count)
 
 
 def _no_room(region: Region, needed: int, room: int, capacity: int) -> CapacityError:
