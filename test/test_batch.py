@@ -98,7 +98,7 @@ def rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def report(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "report.csv").open(newline="") as file:
+    with (folder / "_report.csv").open(newline="") as file:
         return {line["recording"]: line for line in csv.DictReader(file)}
 
 
@@ -140,19 +140,19 @@ def test_what_is_written_beside_the_rows_is_that_of_track_and_replay(
     has_rerun = importlib.util.find_spec("rerun") is not None
     assert main([*track, *(["--rrd", str(alone["a.rrd"])] if has_rerun else [])]) == 0
     written = {}
-    for kind in ("bags", "npz", "overlays", *(["rrd"] if has_rerun else [])):
+    for kind in ("_bags", "_npz", "_overlays", *(["_rrd"] if has_rerun else [])):
         assert len(list((dataset / kind).iterdir())) == len(NAMES)
         (written[kind],) = (dataset / kind).glob("bag.*")
-    messages = [list(BagReader(path).messages("/tracks")) for path in (written["bags"], alone["bag"])]
+    messages = [list(BagReader(path).messages("/tracks")) for path in (written["_bags"], alone["bag"])]
     assert messages[0] == messages[1]
     assert len(messages[0]) == FRAMES
-    assert written["npz"].read_bytes() == alone["a.npz"].read_bytes()
-    assert written["overlays"].read_bytes() == alone["a.mp4"].read_bytes()
+    assert written["_npz"].read_bytes() == alone["a.npz"].read_bytes()
+    assert written["_overlays"].read_bytes() == alone["a.mp4"].read_bytes()
     if has_rerun:
         from test_rerun import read
 
         assert (
-            read(written["rrd"])["/image/points"]["Points2D:positions"]
+            read(written["_rrd"])["/image/points"]["Points2D:positions"]
             == (read(alone["a.rrd"])["/image/points"]["Points2D:positions"])
         )
 
@@ -216,7 +216,7 @@ def test_pieces_are_tracked_as_recordings_of_their_own(media: Path, tmp_path: Pa
         assert sorted(set(zip(found["piece"].tolist(), found["frame"].tolist(), strict=True))) == [
             (frame // 4, frame) for frame in range(FRAMES)
         ]
-    assert len(list((tmp_path / "out" / "npz").iterdir())) == 6
+    assert len(list((tmp_path / "out" / "_npz").iterdir())) == 6
     # The same frames, alone in a bag, give the same rows.
     messages = [image_message(index, scene[index]) for index in range(4, 8)]
     alone = write_bag(tmp_path / "alone", {"/image": messages})
@@ -266,7 +266,7 @@ def test_parts_that_are_there_are_not_done_again(media: Path, tmp_path: Path, ba
     kept = {path: path.stat().st_mtime_ns for path in (first, third)}
     assert batch(*command) == 0
     assert {path: path.stat().st_mtime_ns for path in (first, third)} == kept
-    assert report(out)["clip0.avi"]["frames"] == "4"
+    assert report(out)["clip0.avi"]["frames"] == "10"
     for name, column in rows(out)["clip0.avi"].items():
         np.testing.assert_array_equal(column, whole[name])
 
@@ -373,7 +373,7 @@ def test_a_full_disk_ends_the_run_with_one_sentence_and_nothing_half_written(
     assert error.count("\n") == 1
     monkeypatch.undo()
     assert set(rows(out)) == {"clip0.avi"}
-    assert {path.name for path in out.iterdir()} == {".lock", "batch.json", "report.csv", "tracks"}
+    assert {path.name for path in out.iterdir()} == {".lock", "_batch.json", "_report.csv", "tracks"}
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:

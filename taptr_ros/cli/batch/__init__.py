@@ -40,9 +40,9 @@ OUTPUT = """\
 In the folder:
   tracks/*.parquet  a row for every point in every image: recording, topic (of a bag), piece, frame (number of the image
                     from 0), stamp (nanoseconds) and the fields of taptr_ros/msg/TrackedPoint
-  npz/, bags/, overlays/, rrd/
+  _npz/, _bags/, _overlays/, _rrd/
                     what --npz, --bag, --overlay and --rrd ask for, for every recording or piece
-  report.csv        what came of every recording in the newest run
+  _report.csv       what came of every recording in the newest run
 docs/batch.md shows how to read the rows, and how to run on a cluster.
 
 The status is 1 if a recording could not be tracked; the others are there.
@@ -122,8 +122,9 @@ def run(arguments: argparse.Namespace) -> None:
         tracker=tracker_config(arguments),
         kinds=tuple(kind for kind in EXTRAS if getattr(arguments, kind.name.lower())),
     )
-    check_folder(arguments.out, plan.options)  # before Ray starts, which takes seconds
-    with connected(arguments.address), Dataset(arguments.out, plan.options, plan.kinds) as dataset:
+    options = {**plan.options, "--name-parts": arguments.name_parts}
+    check_folder(arguments.out, options)  # before Ray starts, which takes seconds
+    with connected(arguments.address), Dataset(arguments.out, options, plan.kinds) as dataset:
         crew = Crew(functools.partial(TrackingWorker, plan), share, most=arguments.workers)
         failed = track_all(chosen, crew, dataset, quiet=arguments.quiet)
     if failed:
