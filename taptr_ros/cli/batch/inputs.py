@@ -66,7 +66,7 @@ def recordings(inputs: Iterable[str], name_parts: int) -> list[Input]:
 
 def _expanded(text: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the locations that one input stands for, which is a line of the last of `lists`, if there are any."""
-    text = text if is_url(text) else _local(text, lists)
+    text = text if is_url(text) else _absolute(text, lists[-1] if lists else None)
     if Path(_Url.parse(text).path if is_url(text) else text).suffix.lower() == LIST_SUFFIX:
         if text in lists:
             raise InvalidConfigError(f"The list {text} names itself; remove that line.")
@@ -84,16 +84,19 @@ def _expanded(text: str, lists: tuple[str, ...] = ()) -> Iterator[str]:
         yield text
 
 
-def _local(text: str, lists: tuple[str, ...]) -> str:
-    """Return a path, or a pattern of paths, as an absolute one.
+def _absolute(text: str, listed: str | None) -> str:
+    """Return a path, or a pattern of paths, as an absolute one, or as a URL if it is a relative one in a URL's list.
 
     A relative one in a list that is not found from the working folder is meant from the folder of the list.
     """
-    path = Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 - which raises for ~ and a name of nobody
-    if lists and not is_url(lists[-1]) and not (path.exists() or glob.glob(str(path), recursive=True)):  # noqa: PTH207
-        beside = Path(lists[-1]).parent / text
-        path = beside if beside.exists() or glob.has_magic(text) else path
-    return str(path)
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises for ~ and a name that nobody has
+    if listed is None or path.is_absolute():
+        return str(path.absolute())
+    if is_url(listed):
+        url = _Url.parse(listed)
+        return f"{url.scheme}{Path(url.path).parent / path}{url.rest}"
+    is_here = path.exists() or glob.glob(text, recursive=True)  # noqa: PTH207
+    return str(path.absolute() if is_here else Path(listed).parent / path)
 
 
 def _lines(location: str) -> list[str]:
@@ -198,7 +201,12 @@ def local_copy(location: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="taptr_") as folder:
         copy = Path(folder) / (_parts(location) or ("recording",))[-1]
         try:
-            system.get(path, str(copy), recursive=system.isdir(path))
+            # To find out whether a page of a server is a folder, fsspec reads all of it: a large video, twice.
+            is_page = location.startswith(_HTTP) and copy.suffix
+            if not is_page and system.isdir(path):
+                system.get(path, str(copy), recursive=True)
+            else:
+                system.get_file(path, str(copy))
         except Exception as error:
             raise SourceError(
                 f"{location} cannot be fetched ({_words(error)}); check the address and your access to it."
@@ -246,8 +254,10 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
     try:
         system, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise SourceError(f"{url} cannot be read ({_words(error)}); install what reads such addresses.") from error
+    except Exception as error:
+        raise SourceError(
+            f"{url} cannot be read ({_words(error)}); check the address, and install what reads such addresses."
+        ) from error
     return system, path
 
 
