@@ -235,7 +235,7 @@ def times(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def on_ray(chosen: list[Input], plan: Plan, out: Path, workers: int) -> tuple[float, float]:
     """Return the seconds that pass, and those of processors, from when the workers are ready."""
     with connected(None):
-        crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers)
+        crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers, is_alone=True)
         crew.wait()
         with Dataset(out, {}, ()) as dataset:
             started, used = time.perf_counter(), processor_seconds()
@@ -303,7 +303,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             return outcome
 
     with connected(None), Dataset(folder / "out", {}, ()) as dataset:
-        crew = Crew(functools.partial(NotingWorker, plan), Share(1, 0, 0), most=1)
+        crew = Crew(functools.partial(NotingWorker, plan), Share(1, 0, 0), most=1, is_alone=True)
         failed = track_all(chosen, crew, dataset, quiet=True)
     with notes.open(newline="") as file:
         lines = [(int(process), int(size)) for process, size in csv.reader(file)]

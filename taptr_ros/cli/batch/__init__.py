@@ -125,7 +125,9 @@ def run(arguments: argparse.Namespace) -> None:
     options = {**plan.options, "--name-parts": arguments.name_parts}
     check_folder(arguments.out, options)  # before Ray starts, which takes seconds
     with connected(arguments.address), Dataset(arguments.out, options, plan.kinds) as dataset:
-        crew = Crew(functools.partial(TrackingWorker, plan), share, most=arguments.workers)
+        crew = Crew(
+            functools.partial(TrackingWorker, plan), share, most=arguments.workers, is_alone=arguments.address is None
+        )
         failed = track_all(chosen, crew, dataset, quiet=arguments.quiet)
     if failed:
         print(f"taptr: {len(failed)} of {len(chosen)} recordings failed:", file=sys.stderr)
