@@ -210,11 +210,13 @@ def test_what_to_track_lies_beside_the_recordings(
     media: Path, tmp_path: Path, batch: Any, kind: str, option: str, ending: str
 ) -> None:
     names = ["clip0.avi", "images", "bag"]
-    assert batch(*[media / name for name in names], "--beside", kind, "--out", tmp_path / "out") == 0
+    replenish = ["--replenish"] * (kind == "mask")
+    assert batch(*[media / name for name in names], "--beside", kind, "--out", tmp_path / "out", *replenish) == 0
     for name, found in rows(tmp_path / "out").items():
         beside = [option, str(media / name.replace(".avi", "")) + ending]
-        assert main(["track", str(media / name), *beside, *LUCAS_KANADE, "--out", str(tmp_path / f"{name}.npz")]) == 0
-        assert_rows_are_those_of(found, tmp_path / f"{name}.npz")
+        alone = tmp_path / f"{name}.npz"
+        assert main(["track", str(media / name), *beside, *LUCAS_KANADE, *replenish, "--out", str(alone)]) == 0
+        assert_rows_are_those_of(found, alone)
         assert set(found["group"]) == ({0} if kind == "points" else {1, 2})
 
 
@@ -471,6 +473,7 @@ def test_what_a_location_tells(location: str, parts: int, name: str, points: str
         (["nothing*.avi"], "Nothing matches"),
         (["no_list.txt"], "cannot be read as a list"),
         (["clip0.avi", "--every", "1", "--beside", "points"], "--every"),
+        (["clip0.avi", "--replenish"], "use it with boxes or a mask"),
         (["clip0.avi", "--cpus", "1000"], "No machine has room"),
         (["clip0.avi", "--address", "127.0.0.1:1"], "cannot be reached"),
         (["bag", "--out", "bag/out"], "lies inside the input"),

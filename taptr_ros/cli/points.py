@@ -12,9 +12,21 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 from taptr_ros.sources.grid import grid_points
+from taptr_ros.tracking.regions import Region
 
 CSV_COLUMNS = ("x", "y"), ("frame", "id", "group")
 """Columns that a CSV of points must have, and those that it may have."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bodies:
+    """Regions of the first frame in which points were chosen: the view of one body each."""
+
+    regions: Sequence[Region]
+    groups: Sequence[int]
+    """The group of each."""
+    most_points: int
+    """Most points in each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +45,8 @@ class RequestedPoints:
     """[N] distinct ids, from 1 on."""
     groups: NDArray[np.uint32]
     """[N] groups of points that belong to one body each; 0 is none."""
+    bodies: Bodies | None = None
+    """Where the points were chosen, if that was in regions."""
 
     def __post_init__(self) -> None:
         if not len(self.ids):

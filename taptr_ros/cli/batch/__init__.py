@@ -19,7 +19,13 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
 from taptr_ros.cli.batch.model import add_cluster_arguments, prepare_ray, requested_model, requested_share
-from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
+from taptr_ros.cli.offline import (
+    add_points_per_region_argument,
+    add_replenish_argument,
+    add_topic_argument,
+    check_replenish,
+    grid_side,
+)
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.cli.rrd import require_rerun
 from taptr_ros.errors import InvalidConfigError
@@ -70,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "street.mp4, boxes in street.boxes.csv, or a mask in street.png; for a folder my_bag.csv and so on",
     )
     add_points_per_region_argument(parser)
+    add_replenish_argument(parser)
     parser.add_argument(
         "--every",
         type=positive,
@@ -100,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Track what is not done yet; all that can be wrong with the command is found before a result is written."""
     if arguments.every and not arguments.grid:
         raise InvalidConfigError("--every starts new grids; use it with --grid.")
+    check_replenish(arguments, has_bodies=arguments.beside in ("boxes", "mask"))
     chosen = recordings(arguments.inputs, arguments.name_parts)
     places = [recording.location for recording in chosen if not recording.is_remote]
     check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)

@@ -179,7 +179,7 @@ def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
             f"{folder} holds something else than results of this command; name another folder."
         ) from None
     for name in sorted({*before, *options}):
-        if before.get(name) != options.get(name):
+        if (before.get(name) or None) != (options.get(name) or None):  # a switch that is off says nothing
             raise InvalidConfigError(
                 f"{folder} holds results of another run, with {_option(name, before.get(name))} instead of "
                 f"{_option(name, options.get(name))}; name another folder, or use the same options."

@@ -15,14 +15,13 @@ from taptr_ros.cli.batch.inputs import FileStates, Input, beside, content_checks
 from taptr_ros.cli.batch.model import Model, sentence
 from taptr_ros.cli.batch.pieces import Part, parts_of, pieces_in
 from taptr_ros.cli.batch.rows import SCHEMA, RowsFile, Summary
-from taptr_ros.cli.offline import requested_points, track_frames
+from taptr_ros.cli.offline import new_tracker, requested_points, track_frames
 from taptr_ros.errors import SourceError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.sources.frames import Recording
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.storage_names import is_bag
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.tracker import PointTracker
 
 BESIDE = {"points": ".csv", "boxes": ".boxes.csv", "mask": ".png"}
 """What can lie beside a recording and say what to track, and the ending of its name."""
@@ -61,6 +60,8 @@ class Plan:
             "--image-topic": self.topic,
             "--memory": self.tracker.memory_slots,
             "--support": self.tracker.support,
+            "--lost-after": self.tracker.lost_after,
+            "--replenish": self.tracker.replenish,
         }
 
     def key(self, content: str, points: str) -> str:
@@ -193,8 +194,7 @@ class TrackingWorker:
         started_points = 0
         for number, piece in pieces_in(source, part):
             queries = requested_points(wanted, piece)
-            config = dataclasses.replace(self._plan.tracker, capacity=len(queries.ids))
-            tracker = PointTracker(self._backend, config)
+            tracker = new_tracker(self._backend, self._plan.tracker, queries)
             first = number * part.frames_per_piece
             with Extras(self._plan.kinds, source, queries) as extras:
                 for frame, tracks in track_frames(piece, queries, tracker, quiet=True, say=notices.append):

@@ -172,6 +172,7 @@ def _episodes(
         points.points_per_region,
         arguments.memory,
         arguments.support,
+        arguments.lost_after,
         model.identity,
     ]
     checksum = functools.cache(content_checksum)
