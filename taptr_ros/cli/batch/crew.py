@@ -23,7 +23,8 @@ from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, TaptrE
 from taptr_ros.runtime.processors import usable_processors
 
 ATTEMPTS = 3
-"""Times that a task is tried whose worker's process ends; a recording that ends them all is given up."""
+"""Times that Ray's start is tried, and a task whose worker's process ends; a recording that ends them all is given up.
+"""
 
 OBJECT_STORE = 512 << 20
 """Bytes of shared memory for results on their way, when Ray is started here."""
@@ -67,13 +68,7 @@ def connected(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=usable_processors(),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                **quiet,
-            )
+            _start(quiet)
         else:
             ray.init(address=address, **quiet)
     except Exception as error:  # a start that fails raises the base class itself
@@ -83,6 +78,23 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(quiet: dict[str, Any], attempts: int = ATTEMPTS) -> None:
+    """Start Ray on this machine. It gives its processes 30 s, and a busy machine may need more, so try again."""
+    try:
+        ray.init(
+            address="local",
+            num_cpus=usable_processors(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            **quiet,
+        )
+    except Exception:
+        ray.shutdown()
+        if attempts == 1:
+            raise
+        _start(quiet, attempts - 1)
 
 
 def _check_address(address: str) -> None:
