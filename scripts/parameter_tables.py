@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Writes the tables of parameters into the documents, from the declarations in the code.
+"""Writes the tables of parameters in the documents, and config/tracker.yaml, from the declarations in the code.
 
-scripts/parameter_tables.py            # brings docs/ros.md and docs/view.md up to date
-scripts/parameter_tables.py --check    # changes nothing; status 1 if a table is out of date
+scripts/parameter_tables.py            # brings all of them up to date
+scripts/parameter_tables.py --check    # changes nothing; status 1 if one is out of date
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
+
+import yaml
 
 from taptr_ros.bodies.config import BodiesConfig
 from taptr_ros.nodes.configs import DepthConfig, GridConfig, NodeConfig, RecorderConfig, VideoSourceConfig, ViewConfig
@@ -32,27 +35,32 @@ PLACES = {"docs/ros.md": ["tracker", "video_source", "recorder", "grid", "depth"
 """The nodes whose tables each document has."""
 
 
+PARAMETER_FILE = "config/tracker.yaml"
+"""The tracker's parameters and their defaults, to be copied and changed."""
+
+
 def main() -> int:
-    check = "--check" in sys.argv[1:]
-    outdated = [name for name, nodes in PLACES.items() if not update(ROOT / name, nodes, check=check)]
+    wanted = {name: with_tables(name, nodes) for name, nodes in PLACES.items()} | {PARAMETER_FILE: parameter_file()}
+    outdated = {name: text for name, text in wanted.items() if (ROOT / name).read_text() != text}
+    if "--check" not in sys.argv[1:]:
+        for name, text in outdated.items():
+            (ROOT / name).write_text(text)
+        return 0
     for name in outdated:
-        print(f"{name}: the table of parameters is out of date; run scripts/parameter_tables.py.", file=sys.stderr)
+        print(f"{name}: the parameters are out of date; run scripts/parameter_tables.py.", file=sys.stderr)
     return int(bool(outdated))
 
 
-def update(document: Path, nodes: list[str], *, check: bool) -> bool:
-    """Put the tables into a document, or only look; return whether it is up to date then."""
-    old = new = document.read_text()
+def with_tables(document: str, nodes: list[str]) -> str:
+    """Return the text of a document with the tables of these nodes as they are to be."""
+    text = (ROOT / document).read_text()
     for node in nodes:
         start, end = f"<!-- parameters of {node}: scripts/parameter_tables.py -->\n", "<!-- end of parameters -->"
-        if start not in new:
+        if start not in text:
             raise SystemExit(f"{document} has no place for the parameters of {node}.")
-        before, _, rest = new.partition(start)
-        new = before + start + table(node) + end + rest.partition(end)[2]
-    if check:
-        return new == old
-    document.write_text(new)
-    return True
+        before, _, rest = text.partition(start)
+        text = before + start + table(node) + end + rest.partition(end)[2]
+    return text
 
 
 def table(node: str) -> str:
@@ -67,6 +75,18 @@ def table(node: str) -> str:
             cells.append("yes" if entry.live else "")
         lines.append(f"| {' | '.join([*cells, entry.description])} |")
     return "\n".join(lines) + "\n"
+
+
+def parameter_file() -> str:
+    """Return the tracker's parameter file."""
+    lines = ["# The parameters of the node `tracker` and their defaults, by scripts/parameter_tables.py.", "/**:"]
+    lines.append("  ros__parameters:")
+    for entry in parameters_of(*NODES["tracker"]):
+        lines += textwrap.wrap(entry.description, 116, initial_indent="    # ", subsequent_indent="    # ")
+        if allowed := limits(entry):
+            lines.append(f"    # {'One of' if entry.choices else 'Range:'} {allowed}.")
+        lines += [f"    {entry.name}: {yaml.safe_dump(entry.default).split()[0]}", ""]
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def default(entry: Setting) -> str:

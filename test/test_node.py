@@ -296,7 +296,7 @@ def test_regions_from_a_topic_wait_for_their_image(client: Client) -> None:
     assert [(point.group, point.age) for point in tracks.points] == [(77, 0)] * 4
     assert in_box(tracks)
     client.publish_regions(QueryRegions(boxes=[BOX], points_per_region=9))
-    assert "1 of 1 regions were refused; region 0: boxes[0] needs 9 points" in client.wait_for_log("query_regions")
+    assert "1 of 1 regions were refused; regions[0]: boxes[0] needs 9 points" in client.wait_for_log("query_regions")
 
 
 @pytest.mark.parametrize(

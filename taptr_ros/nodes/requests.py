@@ -88,30 +88,24 @@ class Requests:
 
     def _on_query_points(self, message: QueryPoints) -> None:
         _, refusals = self._add(message)
-        refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
-        if refused:
-            index, reason = refused[0]
-            self._node.get_logger().error(
-                f"query_points: {len(refused)} of {len(refusals)} points were refused; points[{index}]: {reason}",
-                throttle_duration_sec=LOG_PERIOD,
-            )
+        self._report_refusals("query_points", "point", refusals)
 
     def _on_query_regions(self, message: QueryRegions) -> None:
         _, added = self._add_regions(message)
-        self._report_refusals("query_regions", [region.refusal for region in added])
+        self._report_refusals("query_regions", "region", [region.refusal for region in added])
 
     def _on_detections(self, message: Any) -> None:
         requested = detected_regions(message)
         stamp = nanoseconds(message.header.stamp)
         added = self._tracker.add_regions(requested.regions, requested.groups, 0, stamp, known=True)
-        self._report_refusals("detections", [region.refusal for region in added])
+        self._report_refusals("detections", "detection", [region.refusal for region in added])
 
-    def _report_refusals(self, topic: str, refusals: list[str]) -> None:
+    def _report_refusals(self, topic: str, word: str, refusals: list[str]) -> None:
         refused = [(index, reason) for index, reason in enumerate(refusals) if reason]
         if refused:
             index, reason = refused[0]
             self._node.get_logger().error(
-                f"{topic}: {len(refused)} of {len(refusals)} regions were refused; region {index}: {reason}",
+                f"{topic}: {len(refused)} of {len(refusals)} {word}s were refused; {word}s[{index}]: {reason}",
                 throttle_duration_sec=LOG_PERIOD,
             )
 

@@ -150,8 +150,8 @@ class TrackerConfig:
     )
     rematch_interval: int = setting(
         3,
-        "Frames between two searches by global matching for tracks that were not seen since the last search, or of "
-        "which the network is not sure; 0 searches after scene cuts only.",
+        "Frames between two searches by global matching for tracks that were not seen since the last search; 0 searches "
+        "after scene cuts only.",
         limits=(0, FOREVER),
         live=True,
     )

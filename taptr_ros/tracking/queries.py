@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from taptr_ros.errors import InvalidPointsError
-from taptr_ros.tracking.checks import as_groups, as_ids
+from taptr_ros.errors import InvalidPointsError, InvalidStampError
+from taptr_ros.runtime.coordinates import UnitCoordinates
+from taptr_ros.tracking.checks import as_groups, as_ids, outside, outside_error
+from taptr_ros.tracking.history import EncodedFrame, FrameHistory
 from taptr_ros.tracking.regions import Region
+from taptr_ros.tracking.states import RefusedPoint
 
 OWN_IDS_END, OWN_GROUPS_END = 2**63, 2**31
 """Ids and groups below this that a caller chose are never assigned automatically later on."""
@@ -55,6 +59,49 @@ class AddedRegion:
     """Ids of its points; empty if it was refused, or waits for its image."""
     refusal: str
     """Why it was refused, as one sentence; empty if it was not."""
+
+
+class WaitingQueries:
+    """Points and regions that wait for the frame in which they start."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.points: list[WaitingPoint] = []
+        self.regions: list[WaitingRegion] = []
+
+    def remove(self, ids: Collection[int], groups: Collection[int]) -> None:
+        """Forget the points with these ids, and all of these groups."""
+        self.points = [point for point in self.points if point.id not in ids and point.group not in groups]
+        self.regions = [region for region in self.regions if region.group not in groups]
+
+    def take_due(
+        self, stamp: int, coordinates: UnitCoordinates, history: FrameHistory
+    ) -> tuple[dict[WaitingPoint, EncodedFrame | None], tuple[RefusedPoint, ...]]:
+        """Return the points that start now that the image with `stamp` comes, and those that never can.
+
+        They do not wait any more. Each of the first comes with the past frame that it starts in, None for the new one.
+        """
+        due: dict[WaitingPoint, EncodedFrame | None] = {}
+        refused: list[RefusedPoint] = []
+        waiting: list[WaitingPoint] = []
+        places = np.array([point.xy for point in self.points], np.float64).reshape(-1, 2)
+        for point, is_outside in zip(self.points, outside(places, coordinates).tolist(), strict=True):
+            try:
+                if is_outside:
+                    raise outside_error(*point.xy, coordinates)
+                is_due, past = history.due(point.stamp, stamp)
+            except (InvalidPointsError, InvalidStampError) as error:
+                refused.append(RefusedPoint(point.id, str(error)))
+                continue
+            if is_due:
+                due[point] = past
+            else:
+                waiting.append(point)
+        self.points = waiting
+        return due, tuple(refused)
 
 
 class IdAllocator:

@@ -40,6 +40,7 @@ from taptr_ros.tracking.queries import (
     AddedRegion,
     IdAllocator,
     WaitingPoint,
+    WaitingQueries,
     WaitingRegion,
     chosen_groups,
     chosen_ids,
@@ -51,9 +52,6 @@ from taptr_ros.tracking.scene_cuts import SceneCutDetector
 from taptr_ros.tracking.states import COLUMNS, RefusedPoint, RefusedRegion, Tracks
 from taptr_ros.tracking.support import support_layout
 from taptr_ros.tracking.track_set import NewTracks, TrackSet
-
-LONGEST_WAIT = 10.0
-"""How far, in seconds, the stamp of points may be ahead of the newest image: more is a clock of another kind."""
 
 WARM_UP_ID = 2**64 - 1
 """Id of the point of the warm-up: so large that it does not advance the ids that are assigned."""
@@ -78,8 +76,7 @@ class PointTracker:
         slots = (config.memory_slots, min(config.memory_slots, config.history_frames))
         self._check_memory(slots)
         self._live, self._catching_up = (TrackSet(backend, config, count) for count in slots)
-        self._waiting: list[WaitingPoint] = []
-        self._waiting_regions: list[WaitingRegion] = []
+        self._waiting = WaitingQueries()
         self._ids, self._groups = IdAllocator(), IdAllocator(OWN_GROUPS_END)
         self._replenishment = Replenishment()
         self._added = 0
@@ -97,7 +94,7 @@ class PointTracker:
         """Ids [n] of all points in the order in which they were added, those that wait for a frame included."""
         tracks = self._live.tracks
         ids = np.array(self.waiting_ids, np.uint64)
-        sequence = np.array([query.sequence for query in self._waiting], np.int64)
+        sequence = np.array([point.sequence for point in self._waiting.points], np.int64)
         order = np.argsort(np.concatenate([tracks["sequence"], sequence]))
         return np.concatenate([tracks["id"], ids])[order]
 
@@ -110,8 +107,8 @@ class PointTracker:
         """Return the ids of the points of every group, none of one whose region waits for its image."""
         tracks = self._live.tracks
         points = [*zip(tracks["group"].tolist(), tracks["id"].tolist(), strict=True)]
-        points += [(query.group, query.id) for query in self._waiting]
-        ids: dict[int, list[int]] = {region.group: [] for region in self._waiting_regions}
+        points += [(point.group, point.id) for point in self._waiting.points]
+        ids: dict[int, list[int]] = {region.group: [] for region in self._waiting.regions}
         for group, id_ in points:
             if group:
                 ids.setdefault(group, []).append(id_)
@@ -120,7 +117,7 @@ class PointTracker:
     @property
     def waiting_ids(self) -> list[int]:
         """Ids of the points that wait for the image in which they start."""
-        return [query.id for query in self._waiting]
+        return [point.id for point in self._waiting.points]
 
     @property
     def newest(self) -> EncodedFrame | None:
@@ -155,7 +152,7 @@ class PointTracker:
         """
         points = as_points(xy)
         chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
-        start = None if stamp is None else self._past_frame(as_stamp(stamp))
+        start = None if stamp is None else self._history.start_of(as_stamp(stamp))
         kept = set(self.ids.tolist())
         for error in self._errors(points, chosen, kept):
             if error is not None:
@@ -180,7 +177,7 @@ class PointTracker:
         points = as_points(xy)
         chosen, group = chosen_ids(ids, len(points)), chosen_groups(groups, len(points))
         try:
-            start = None if stamp is None else self._past_frame(as_stamp(stamp))
+            start = None if stamp is None else self._history.start_of(as_stamp(stamp))
         except InvalidStampError as error:
             return [0] * len(points), [str(error)] * len(points)
         kept = set() if replace else set(self.ids.tolist())
@@ -249,13 +246,13 @@ class PointTracker:
         count = self._config.points_per_region if count is None else int(as_ids(count)[0])
         chosen = chosen_groups(groups, len(regions))
         try:
-            start = None if stamp is None else self._past_frame(as_stamp(stamp))
+            start = None if stamp is None else self._history.start_of(as_stamp(stamp))
         except InvalidStampError as error:
             return [AddedRegion(0, [], str(error)) for _ in regions]
         taken = set() if replace else set(self.groups)
         room = self._config.capacity
         if not replace:
-            room -= len(self.ids) + sum(waiting.count for waiting in self._waiting_regions)
+            room -= len(self.ids) + sum(region.count for region in self._waiting.regions)
         found: list[ChosenPoints | TaptrError | None] = []
         for region, group in zip(regions, chosen, strict=True):
             try:
@@ -297,14 +294,12 @@ class PointTracker:
         ended = np.union1d(unwanted, tracks["id"][np.isin(tracks["group"], given_groups)])
         self._live.remove(ended)
         self._replenishment.lower(ended.tolist())
-        gone, gone_groups = set(given), set(given_groups)
-        self._waiting = [query for query in self._waiting if query.id not in gone and query.group not in gone_groups]
-        self._waiting_regions = [region for region in self._waiting_regions if region.group not in gone_groups]
+        self._waiting.remove(set(given), set(given_groups))
 
     def clear(self) -> None:
         """Remove all points. The stream goes on: frames and stamps are remembered."""
         self._live.clear()
-        self._waiting, self._waiting_regions = [], []
+        self._waiting.clear()
         self._replenishment.keep(())
 
     def reset(self) -> None:
@@ -354,7 +349,6 @@ class PointTracker:
         """
         coordinates = self._coordinates_of(image)
         stamp = self._later_stamp(stamp)
-        due, refused = self._due_queries(stamp, coordinates)
 
         last = self._history.last
         grey = shrunk_grey(image)
@@ -369,8 +363,7 @@ class PointTracker:
         number = last.number + 1 if last else self._first_number
         frame = EncodedFrame(number, stamp, coordinates, features, grey, scene_cut)
 
-        settled = {query.id for query in due} | {point.id for point in refused}
-        self._waiting = [query for query in self._waiting if query.id not in settled]
+        due, refused = self._waiting.take_due(stamp, coordinates, self._history)
         refused_regions = self._add_due_regions(frame, due)
         for start in dict.fromkeys(start for start in due.values() if start is not None):
             self._catch_up([query for query, chosen in due.items() if chosen is start], start)
@@ -379,7 +372,7 @@ class PointTracker:
         self._history.append(frame := dataclasses.replace(frame, decoded=decoded))
         self._streams += last is None
         self._replenish(frame)
-        return self._report(frame, tuple(refused), tuple(refused_regions))
+        return self._report(frame, refused, tuple(refused_regions))
 
     def _replenish(self, frame: EncodedFrame) -> None:
         """Replace lost points of groups that began as regions, if that is wanted."""
@@ -451,7 +444,7 @@ class PointTracker:
         self._groups.note([group for group in groups if group])
         queries = self._queries(points, chosen, groups, kept, stamp)
         if start is None:
-            self._waiting += queries
+            self._waiting.points += queries
         elif queries:
             self._catch_up(queries, start)
         return [query.id for query in queries]
@@ -486,7 +479,7 @@ class PointTracker:
         groups = dict(zip(good, self._groups.assign([chosen[index] for index in good], self.groups), strict=True))
         added = [AddedRegion(groups.get(index, 0), [], str(points or "")) for index, points in enumerate(found)]
         if start is None:
-            self._waiting_regions += [
+            self._waiting.regions += [
                 WaitingRegion(regions[index], group, count, stamp) for index, group in groups.items()
             ]
             return added
@@ -523,81 +516,18 @@ class PointTracker:
             )
         return stamp
 
-    def _past_frame(self, stamp: int) -> EncodedFrame | None:
-        """Return the frame in which points chosen at `stamp` start, None if it has yet to come."""
-        last = self._history.last
-        if last is None:
-            return None
-        if stamp > last.stamp:
-            if ahead := _far_ahead(stamp, last.stamp):
-                raise ahead
-            return None
-        if (frame := self._history.nearest(stamp)) is None:
-            raise self._stamp_error(stamp)
-        return frame
-
-    def _stamp_error(self, stamp: int) -> InvalidStampError:
-        return InvalidStampError(
-            f"No image near the query stamp {stamp} ns is in the frame history ({self._history.span}); use newer "
-            "points or raise `history_seconds`, `history_frames` or `stamp_tolerance`."
-        )
-
-    def _due_queries(
-        self, stamp: int, coordinates: UnitCoordinates
-    ) -> tuple[dict[WaitingPoint, EncodedFrame | None], list[RefusedPoint]]:
-        """Return the waiting points that start now, and those that never can.
-
-        Each of the first comes with the past frame that it starts in, None for the new one.
-        """
-        due: dict[WaitingPoint, EncodedFrame | None] = {}
-        refused: list[RefusedPoint] = []
-        places = np.array([query.xy for query in self._waiting], np.float64).reshape(-1, 2)
-        for query, is_outside in zip(self._waiting, outside(places, coordinates).tolist(), strict=True):
-            error: TaptrError | None = None
-            if is_outside:
-                error = outside_error(*query.xy, coordinates)
-            else:
-                try:
-                    is_due, past = self._due_frame(query.stamp, stamp)
-                except InvalidStampError as raised:
-                    error = raised
-                else:
-                    if is_due:
-                        due[query] = past
-            if error is not None:
-                refused.append(RefusedPoint(query.id, str(error)))
-        return due, refused
-
-    def _due_frame(self, chosen: int | None, stamp: int) -> tuple[bool, EncodedFrame | None]:
-        """Return whether what was chosen at a stamp starts now that the image `stamp` comes, and in which frame.
-
-        None is the new frame. Raises `InvalidStampError` for what never can start.
-        """
-        if chosen is None:
-            return True, None
-        if chosen > stamp:
-            if ahead := _far_ahead(chosen, stamp):
-                raise ahead
-            return False, None
-        past = self._history.nearest(chosen)
-        if past is not None and chosen - past.stamp < stamp - chosen:
-            return True, past
-        if stamp - chosen <= self._history.tolerance:
-            return True, None
-        raise self._stamp_error(chosen)
-
     def _add_due_regions(
         self, frame: EncodedFrame, due: dict[WaitingPoint, EncodedFrame | None]
     ) -> list[RefusedRegion]:
-        """Choose the points of the regions that are due, as `_due_queries` finds points, and put them with the others.
+        """Choose the points of the regions that are due now, and put them with the others that are.
 
         Return those regions in which that never is possible.
         """
         refused: list[RefusedRegion] = []
         waiting: list[WaitingRegion] = []
-        for entry in self._waiting_regions:
+        for entry in self._waiting.regions:
             try:
-                is_due, past = self._due_frame(entry.stamp, frame.stamp)
+                is_due, past = self._history.due(entry.stamp, frame.stamp)
                 if not is_due:
                     waiting.append(entry)
                     continue
@@ -611,7 +541,7 @@ class PointTracker:
             queries = self._queries(points.xy, [0] * length, [entry.group] * length, kept, entry.stamp)
             due.update(dict.fromkeys(queries, past))
             self._begin_body(entry.group, points, [query.id for query in queries], past or frame)
-        self._waiting_regions = waiting
+        self._waiting.regions = waiting
         return refused
 
     def _catch_up(self, queries: list[WaitingPoint], start: EncodedFrame) -> None:
@@ -673,14 +603,3 @@ def _no_room(region: Region, needed: int, room: int, capacity: int) -> CapacityE
 
 def _given_twice(id_: int) -> DuplicateIdError:
     return DuplicateIdError(f"Id {id_} is given twice in one call; use every id once.")
-
-
-def _far_ahead(stamp: int, newest: int) -> InvalidStampError | None:
-    """Return the exception for points whose stamp is of another clock than the newest image's, None if it may come."""
-    seconds = (stamp - newest) / NANOSECONDS
-    if seconds <= LONGEST_WAIT:
-        return None
-    return InvalidStampError(
-        f"The query stamp {stamp} ns is {seconds:.1f} s later than the newest image; use the stamp of the image in "
-        "which the points were chosen, or 0."
-    )
