@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, help="how many (default: 60, 12, 200, 500)")
     parser.add_argument("--frames", type=int, help="of each (default: 40, 40, 120, 10)")
     parser.add_argument("--kills", type=int, default=40, help="how many")
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which no new dataset is begun for kills")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and kinds of kills")
     parser.add_argument("--repeats", type=int, default=3, help="of a time, of which the median counts")
     parser.add_argument("--model", default="lucas_kanade")
@@ -126,7 +127,8 @@ def kills(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     statuses: dict[str, int] = {}
     wrong: list[str] = []
     datasets = left = 0
-    while sum(killed.values()) < arguments.kills:
+    end = time.monotonic() + 60 * arguments.minutes
+    while sum(killed.values()) < arguments.kills and time.monotonic() < end:
         out, which = folder / f"out{datasets}", datasets % len(plans)
         while True:
             kind = str(generator.choice(list(VICTIMS)))
@@ -139,8 +141,8 @@ def kills(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
                     os.kill(victim, signal.SIGKILL)
                     killed[kind] += 1
                 status = process.wait(PATIENCE)
-            if victim:
-                statuses[f"{kind}: {status}"] = statuses.get(f"{kind}: {status}", 0) + 1
+            ended = f"{kind if victim else 'nothing'}: {status}"
+            statuses[ended] = statuses.get(ended, 0) + 1
             time.sleep(2.0)
             left += sum(Path(f"/proc/{process}/exe").exists() for process in ours or ())
             if status == 0:
