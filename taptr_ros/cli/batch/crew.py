@@ -81,7 +81,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _start(quiet: dict[str, Any], attempts: int = ATTEMPTS) -> None:
-    """Start Ray on this machine. It gives its processes 15 to 30 s to answer, which a busy machine may miss: try again."""
+    """Start Ray on this machine. It gives its processes 15 to 30 s, which a busy machine may miss: try again."""
     try:
         ray.init(
             address="local",
