@@ -2,6 +2,7 @@
 """Show that `taptr batch` loses and doubles nothing, and measure what it costs.
 
     python scripts/batch.py cluster    # a node and the command itself are killed; the rows are those of taptr track
+    python scripts/batch.py kills      # processes of all kinds are killed at random moments, and every run goes on
     python scripts/batch.py times      # time per recording against a loop without Ray, and speed-up on two cores
     python scripts/batch.py memory     # memory of a worker over many recordings
 
@@ -56,8 +57,11 @@ PATIENCE = 300.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=MEASURED)
-    parser.add_argument("--recordings", type=int, help="how many (default: 60, 200, 500)")
-    parser.add_argument("--frames", type=int, help="of each (default: 40, 120, 10)")
+    parser.add_argument("--recordings", type=int, help="how many (default: 60, 12, 200, 500)")
+    parser.add_argument("--frames", type=int, help="of each (default: 40, 40, 120, 10)")
+    parser.add_argument("--kills", type=int, default=40, help="how many")
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which no new dataset is begun for kills")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments and kinds of kills")
     parser.add_argument("--repeats", type=int, default=3, help="of a time, of which the median counts")
     parser.add_argument("--model", default="lucas_kanade")
     parser.add_argument("--grid", type=int, default=6)
@@ -99,6 +103,81 @@ def cluster(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "rows": pq.read_table(out / "tracks").num_rows,
         "recordings whose rows are not those of taptr track": differences,
     }
+
+
+def kills(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Kill processes at random moments, start the command again each time, and compare with a run that was left alone.
+
+    Every other dataset has pieces and npz files too. A dataset that is complete is compared, and a new one begun.
+    """
+    count = arguments.recordings or 12
+    write_videos(folder / "videos", count, arguments.frames or 40)
+    common = ["--grid", str(arguments.grid), "--model", arguments.model, "--threads", "1"]
+    plans: tuple[list[str], ...] = ([], ["--every", "0.5", "--npz"])
+    commands, wholes, durations = [], [], []
+    for number, options in enumerate(plans):
+        command = [sys.executable, "-m", "taptr_ros", "batch", str(folder / "videos" / "*.avi"), *common, *options]
+        commands.append(command)
+        started = time.monotonic()
+        subprocess.run([*command, "--out", str(folder / f"whole{number}")], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        durations.append(time.monotonic() - started)
+        wholes.append(content(folder / f"whole{number}"))
+    generator = np.random.default_rng(arguments.seed)
+    killed = dict.fromkeys(VICTIMS, 0)
+    statuses: dict[str, int] = {}
+    wrong: list[str] = []
+    datasets = left = 0
+    end = time.monotonic() + 60 * arguments.minutes
+    while sum(killed.values()) < arguments.kills and time.monotonic() < end:
+        out, which = folder / f"out{datasets}", datasets % len(plans)
+        while True:
+            kind = str(generator.choice(list(VICTIMS)))
+            with subprocess.Popen([*commands[which], "--out", str(out)], stdout=subprocess.DEVNULL) as process:  # noqa: S603
+                ours = victim = None
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(generator.uniform(0.3, 1.1) * durations[which])
+                if process.poll() is None and (victim := chosen_victim(process.pid, kind)):
+                    ours = descendants(process.pid)
+                    os.kill(victim, signal.SIGKILL)
+                    killed[kind] += 1
+                status = process.wait(PATIENCE)
+            ended = f"{kind if victim else 'nothing'}: {status}"
+            statuses[ended] = statuses.get(ended, 0) + 1
+            time.sleep(2.0)
+            left += sum(Path(f"/proc/{process}/exe").exists() for process in ours or ())
+            if status == 0:
+                break
+        datasets += 1
+        if content(out) != wholes[which]:
+            wrong.append(f"{out.name} {common + plans[which]}")
+    return {
+        "killed": killed,
+        "how the commands ended": statuses,
+        "datasets": datasets,
+        "datasets that differ": wrong,
+        "processes left": left,
+    }
+
+
+VICTIMS = {"command": "", "worker": "ray::", "raylet": "raylet/raylet", "control": "gcs_server"}
+"""What is killed, and what its command line has."""
+
+
+def chosen_victim(command: int, kind: str) -> int | None:
+    """Return a process of a kind that descends from the command, or is it; None if there is none yet."""
+    if kind == "command":
+        return command
+    for process in descendants(command):
+        with contextlib.suppress(OSError):
+            if VICTIMS[kind] in Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")[:200]:
+                return process
+    return None
+
+
+def content(out: Path) -> dict[str, Any]:
+    """Return the rows of a dataset in order, and the names of all its files."""
+    rows = sorted(map(repr, pq.read_table(out / "tracks").to_pylist()))
+    return {"rows": rows, "files": sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))}
 
 
 def compare(out: Path, videos: list[Path], common: list[str], folder: Path) -> list[str]:
@@ -158,7 +237,7 @@ def times(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def on_ray(chosen: list[Input], plan: Plan, out: Path, workers: int) -> tuple[float, float]:
     """Return the seconds that pass, and those of processors, from when the workers are ready."""
     with connected(None):
-        crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers)
+        crew = ReadyCrew(functools.partial(TrackingWorker, plan), Share(1, 0, 0), most=workers, is_alone=True)
         crew.wait()
         with Dataset(out, {}, ()) as dataset:
             started, used = time.perf_counter(), processor_seconds()
@@ -168,6 +247,12 @@ def on_ray(chosen: list[Input], plan: Plan, out: Path, workers: int) -> tuple[fl
 
 def processor_seconds() -> float:
     """Return the processor time so far of this process and of those that descend from it and are alive."""
+    ticks = descendants(os.getpid())
+    return sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(ancestor: int) -> dict[int, int]:
+    """Return the processor time, in ticks of the clock, of a process and of all living ones that descend from it."""
     parents, ticks = {}, {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -176,9 +261,9 @@ def processor_seconds() -> float:
             parents[process], ticks[process] = int(fields[1]), int(fields[11]) + int(fields[12])
 
     def is_ours(process: int) -> bool:
-        return process == os.getpid() or (process in parents and is_ours(parents[process]))
+        return process == ancestor or (process in parents and is_ours(parents[process]))
 
-    return sum(ticks[process] for process in ticks if is_ours(process)) / os.sysconf("SC_CLK_TCK")
+    return {process: time_ for process, time_ in ticks.items() if is_ours(process)}
 
 
 class ReadyCrew(Crew):
@@ -220,7 +305,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             return outcome
 
     with connected(None), Dataset(folder / "out", {}, ()) as dataset:
-        crew = Crew(functools.partial(NotingWorker, plan), Share(1, 0, 0), most=1)
+        crew = Crew(functools.partial(NotingWorker, plan), Share(1, 0, 0), most=1, is_alone=True)
         failed = track_all(chosen, crew, dataset, quiet=True)
     with notes.open(newline="") as file:
         lines = [(int(process), int(size)) for process, size in csv.reader(file)]
@@ -273,7 +358,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.02)
 
 
-MEASURED = {"cluster": cluster, "times": times, "memory": memory}
+MEASURED = {"cluster": cluster, "kills": kills, "times": times, "memory": memory}
 
 if __name__ == "__main__":
     main()

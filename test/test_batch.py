@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ from media_files import HEIGHT, WIDTH, image_message, moving_scene, write_bag, w
 from test_cli import environment
 
 from taptr_ros.cli import main
+from taptr_ros.cli.batch.inputs import beside, recordings
+from taptr_ros.errors import InvalidConfigError
 from taptr_ros.tracking.states import COLUMNS
 
 ray = pytest.importorskip("ray")
 pq = pytest.importorskip("pyarrow.parquet")
 
 from taptr_ros.cli.batch.crew import connected  # noqa: E402
+from taptr_ros.cli.batch.dataset import Dataset  # noqa: E402
 from taptr_ros.cli.batch.rows import SCHEMA  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,7 +102,7 @@ def rows(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def report(folder: Path) -> dict[str, dict[str, str]]:
-    with (folder / "report.csv").open(newline="") as file:
+    with (folder / "_report.csv").open(newline="") as file:
         return {line["recording"]: line for line in csv.DictReader(file)}
 
 
@@ -140,19 +144,19 @@ def test_what_is_written_beside_the_rows_is_that_of_track_and_replay(
     has_rerun = importlib.util.find_spec("rerun") is not None
     assert main([*track, *(["--rrd", str(alone["a.rrd"])] if has_rerun else [])]) == 0
     written = {}
-    for kind in ("bags", "npz", "overlays", *(["rrd"] if has_rerun else [])):
+    for kind in ("_bags", "_npz", "_overlays", *(["_rrd"] if has_rerun else [])):
         assert len(list((dataset / kind).iterdir())) == len(NAMES)
         (written[kind],) = (dataset / kind).glob("bag.*")
-    messages = [list(BagReader(path).messages("/tracks")) for path in (written["bags"], alone["bag"])]
+    messages = [list(BagReader(path).messages("/tracks")) for path in (written["_bags"], alone["bag"])]
     assert messages[0] == messages[1]
     assert len(messages[0]) == FRAMES
-    assert written["npz"].read_bytes() == alone["a.npz"].read_bytes()
-    assert written["overlays"].read_bytes() == alone["a.mp4"].read_bytes()
+    assert written["_npz"].read_bytes() == alone["a.npz"].read_bytes()
+    assert written["_overlays"].read_bytes() == alone["a.mp4"].read_bytes()
     if has_rerun:
         from test_rerun import read
 
         assert (
-            read(written["rrd"])["/image/points"]["Points2D:positions"]
+            read(written["_rrd"])["/image/points"]["Points2D:positions"]
             == (read(alone["a.rrd"])["/image/points"]["Points2D:positions"])
         )
 
@@ -181,6 +185,18 @@ def test_the_documented_lines_read_the_dataset(dataset: Path, monkeypatch: Any, 
         assert re.search(rf"\b{recording}\W+{(found['state'] == 0).sum()}\b", printed), printed
 
 
+def test_the_folder_itself_is_the_dataset(dataset: Path) -> None:
+    """Whatever else lies in it: those who read it need not know its inside."""
+    duckdb, pandas, polars = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
+    count = pq.read_table(dataset / "tracks").num_rows
+    assert {path.name for path in dataset.iterdir()} > {"_report.csv", "_batch.json", "_npz", "_bags", "_overlays"}
+    assert len(pandas.read_parquet(dataset)) == count
+    assert len(polars.read_parquet(dataset / "tracks")) == count
+    for pattern in ("**/*.parquet", "*/*.parquet"):
+        assert len(polars.read_parquet(dataset / pattern)) == count
+        assert duckdb.read_parquet(str(dataset / pattern)).shape == (count, len(SCHEMA.names))
+
+
 def test_the_columns_are_those_of_the_message() -> None:
     assert SCHEMA.names[5:] == [name for column in COLUMNS for name in column.message]
     assert {"id", "x", "y", "visibility", "confidence", "state"} < set(SCHEMA.names)
@@ -194,11 +210,13 @@ def test_what_to_track_lies_beside_the_recordings(
     media: Path, tmp_path: Path, batch: Any, kind: str, option: str, ending: str
 ) -> None:
     names = ["clip0.avi", "images", "bag"]
-    assert batch(*[media / name for name in names], "--beside", kind, "--out", tmp_path / "out") == 0
+    replenish = ["--replenish"] * (kind == "mask")
+    assert batch(*[media / name for name in names], "--beside", kind, "--out", tmp_path / "out", *replenish) == 0
     for name, found in rows(tmp_path / "out").items():
         beside = [option, str(media / name.replace(".avi", "")) + ending]
-        assert main(["track", str(media / name), *beside, *LUCAS_KANADE, "--out", str(tmp_path / f"{name}.npz")]) == 0
-        assert_rows_are_those_of(found, tmp_path / f"{name}.npz")
+        alone = tmp_path / f"{name}.npz"
+        assert main(["track", str(media / name), *beside, *LUCAS_KANADE, *replenish, "--out", str(alone)]) == 0
+        assert_rows_are_those_of(found, alone)
         assert set(found["group"]) == ({0} if kind == "points" else {1, 2})
 
 
@@ -216,7 +234,7 @@ def test_pieces_are_tracked_as_recordings_of_their_own(media: Path, tmp_path: Pa
         assert sorted(set(zip(found["piece"].tolist(), found["frame"].tolist(), strict=True))) == [
             (frame // 4, frame) for frame in range(FRAMES)
         ]
-    assert len(list((tmp_path / "out" / "npz").iterdir())) == 6
+    assert len(list((tmp_path / "out" / "_npz").iterdir())) == 6
     # The same frames, alone in a bag, give the same rows.
     messages = [image_message(index, scene[index]) for index in range(4, 8)]
     alone = write_bag(tmp_path / "alone", {"/image": messages})
@@ -266,9 +284,85 @@ def test_parts_that_are_there_are_not_done_again(media: Path, tmp_path: Path, ba
     kept = {path: path.stat().st_mtime_ns for path in (first, third)}
     assert batch(*command) == 0
     assert {path: path.stat().st_mtime_ns for path in (first, third)} == kept
-    assert report(out)["clip0.avi"]["frames"] == "4"
+    assert report(out)["clip0.avi"]["frames"] == "10"
     for name, column in rows(out)["clip0.avi"].items():
         np.testing.assert_array_equal(column, whole[name])
+
+
+def test_results_that_are_asked_for_later_are_made_for_all_parts(media: Path, tmp_path: Path, batch: Any) -> None:
+    out = tmp_path / "out"
+    command = [media / "clip0.avi", "--grid", 2, "--every", 0.16, "--out", out]
+    assert batch(*command) == 0
+    whole = rows(out)["clip0.avi"]
+    assert batch(*command, "--npz") == 0
+    first, *others = sorted((out / "_npz").iterdir())
+    for path in others:  # as if the run had been killed after the first part
+        path.unlink()
+    assert batch(*command, "--npz") == 0
+    assert sorted((out / "_npz").iterdir()) == [first, *others]
+    np.testing.assert_array_equal(rows(out)["clip0.avi"]["x"], whole["x"])
+
+
+def test_a_recording_that_fails_in_one_part_has_no_rows(
+    media: Path, tmp_path: Path, batch: Any, monkeypatch: Any
+) -> None:
+    from taptr_ros.cli.batch import work
+
+    class Failing(work.TrackingWorker):
+        def _track(self, recording: Any, source: Any, points: Any, part: Any, *others: Any) -> work.Tracked:
+            if recording.name == "clip1.avi" and part.number == 1:
+                raise ValueError("It is broken.")
+            return super()._track(recording, source, points, part, *others)
+
+    monkeypatch.setattr(work, "TrackingWorker", Failing)
+    out = tmp_path / "out"
+    command = [media / "clip0.avi", media / "clip1.avi", "--grid", 2, "--every", 0.08, "--out", out]
+    assert batch(*command) == 1
+    assert set(rows(out)) == {"clip0.avi"}
+    assert report(out)["clip1.avi"]["remarks"] == "It is broken."
+    monkeypatch.undo()
+    monkeypatch.setattr("taptr_ros.cli.batch.crew.connected", lambda _address: contextlib.nullcontext())
+    assert batch(*command) == 0
+    assert {name: line["outcome"] for name, line in report(out).items()} == {
+        "clip0.avi": "done before",
+        "clip1.avi": "tracked",
+    }
+    assert report(out)["clip0.avi"]["frames"] == "10"
+
+
+def test_rows_stay_while_their_recording_is_out_of_reach(media: Path, tmp_path: Path, batch: Any) -> None:
+    clip = tmp_path / "clip.avi"
+    clip.write_bytes((media / "clip0.avi").read_bytes())
+    command = [clip, "--grid", 2, "--out", tmp_path / "out"]
+    assert batch(*command) == 0
+    clip.rename(tmp_path / "elsewhere")
+    assert batch(*command) == 1
+    assert len(rows(tmp_path / "out")["clip.avi"]["id"]) == 40
+    clip.write_bytes(b"another content, which is no video")
+    assert batch(*command) == 1
+    assert not list((tmp_path / "out" / "tracks").iterdir())
+
+
+def test_a_recording_that_grows_while_it_is_read_fails(
+    media: Path, tmp_path: Path, batch: Any, monkeypatch: Any
+) -> None:
+    from taptr_ros.cli.batch import work
+
+    class WhileItIsRecorded(work.TrackingWorker):
+        def _track(self, recording: Any, *others: Any) -> work.Tracked:
+            tracked = super()._track(recording, *others)
+            with Path(recording.location).open("ab") as file:
+                file.write(b"more")
+            return tracked
+
+    clip, out = tmp_path / "clip.avi", tmp_path / "out"
+    clip.write_bytes((media / "clip0.avi").read_bytes())
+    monkeypatch.setattr(work, "TrackingWorker", WhileItIsRecorded)
+    for every in ([], ["--every", 0.2]):
+        assert batch(clip, "--grid", 2, *every, "--out", out.with_name(f"out{len(every)}")) == 1
+        answer = report(out.with_name(f"out{len(every)}"))["clip.avi"]["remarks"]
+        assert "changed while it was read; start the command again" in answer
+        assert not list(out.with_name(f"out{len(every)}").glob("tracks/*"))
 
 
 def test_bad_recordings_are_named_and_the_others_are_tracked(
@@ -301,16 +395,74 @@ def test_recordings_come_by_http(media: Path, tmp_path: Path, batch: Any) -> Non
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        inputs = [f"{url}/clip0.avi", f"{url}/gone.avi", (media / "bag").as_uri(), f"{media.as_uri()}/clip[12].avi"]
+        inputs = [f"{url}/clip0.avi?token=a*b", f"{url}/gone.avi", (media / "bag").as_uri()]
+        inputs += [f"{media.as_uri()}/clip[12].avi", f"zip://zipped/*.avi::{media.as_uri()}/clips.zip"]
+        with zipfile.ZipFile(media / "clips.zip", "w") as archive:
+            archive.write(media / "clip0.avi", "zipped/0.avi")
+            archive.write(media / "clip1.avi", "zipped/1.avi")
         assert batch(*inputs, "--grid", 2, "--out", tmp_path / "out") == 1
         server.shutdown()
     assert batch(*[media / name for name in ("clip0.avi", "bag")], "--grid", 2, "--out", tmp_path / "local") == 0
     remote, local = rows(tmp_path / "out"), rows(tmp_path / "local")
-    assert set(remote) == {"clip0.avi", "clip1.avi", "clip2.avi", "bag"}
+    assert set(remote) == {"clip0.avi", "clip1.avi", "clip2.avi", "bag", "0.avi", "1.avi"}
+    np.testing.assert_array_equal(remote["0.avi"]["x"], remote["clip0.avi"]["x"])
     for name, found in local.items():
         for column in SCHEMA.names:
             np.testing.assert_array_equal(remote[name][column], found[column])
     assert "cannot be fetched" in report(tmp_path / "out")["gone.avi"]["remarks"]
+
+
+def test_lists_are_read_as_people_write_them(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "episodes"
+    folder.mkdir()
+    for name in ("a b, c.mp4", "2.mp4", "10.mp4", "naïve #1.mp4", "[x].mp4"):
+        (folder / name).write_bytes(b"")
+    listed = folder / "all.txt"
+    lines = [
+        "# episodes",
+        "",
+        "  a b, c.mp4 ",
+        "naïve #1.mp4",
+        "[x].mp4",
+        str(folder / "2.mp4"),
+        "[0-9]*.mp4",
+        "s3://b/1.mp4",
+    ]
+    listed.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    monkeypatch.chdir(tmp_path)
+    found = recordings([str(listed), "episodes/../episodes/2.mp4"], 1)  # one of them twice
+    assert [recording.name for recording in found] == [
+        *("a b, c.mp4", "naïve #1.mp4", "[x].mp4", "2.mp4", "10.mp4", "1.mp4")
+    ]
+    assert [Path(recording.location).exists() for recording in found] == [True] * 5 + [False]
+    # What a line names is looked for in the working folder first.
+    (tmp_path / "2.mp4").write_bytes(b"")
+    (folder / "two.txt").write_text("2.mp4\nall.txt\n")
+    with pytest.raises(InvalidConfigError, match=r"2\.mp4 and .*episodes/2\.mp4 have one name"):
+        recordings(["episodes/two.txt"], 1)
+    (folder / "remote.txt").write_text("10.mp4\n")
+    (remote,) = recordings([(folder / "remote.txt").as_uri()], 1)
+    assert remote.location == (folder / "10.mp4").as_uri()
+    (folder / "loop.txt").write_text("loop.txt\n")
+    with pytest.raises(InvalidConfigError, match="names itself"):
+        recordings(["episodes/loop.txt"], 1)
+
+
+@pytest.mark.parametrize(
+    ("location", "parts", "name", "points"),
+    [
+        ("/data/1/clip.v2.mp4", 2, "1/clip.v2.mp4", "/data/1/clip.v2.csv"),
+        ("s3://bucket/1/clip.mp4", 3, "bucket/1/clip.mp4", "s3://bucket/1/clip.csv"),
+        ("https://[::1]:80/clip.mp4?X-Key=a/b*::c", 1, "clip.mp4", "https://[::1]:80/clip.csv?X-Key=a/b*::c"),
+        ("zip://1/clip.mp4::https://h/all.zip?a=b", 3, "all.zip/1/clip.mp4", "zip://1/clip.csv::https://h/all.zip?a=b"),
+        ("simplecache::gs://bucket/clip.mp4", 1, "clip.mp4", "simplecache::gs://bucket/clip.csv"),
+    ],
+)
+def test_what_a_location_tells(location: str, parts: int, name: str, points: str) -> None:
+    (recording,) = recordings([location], parts)
+    assert (recording.name, recording.location) == (name, location)
+    assert recording.is_remote == (not location.startswith("/"))
+    assert beside(location, ".csv", is_folder=False) == points
 
 
 @pytest.mark.usefixtures("cluster")
@@ -321,6 +473,7 @@ def test_recordings_come_by_http(media: Path, tmp_path: Path, batch: Any) -> Non
         (["nothing*.avi"], "Nothing matches"),
         (["no_list.txt"], "cannot be read as a list"),
         (["clip0.avi", "--every", "1", "--beside", "points"], "--every"),
+        (["clip0.avi", "--replenish"], "use it with boxes or a mask"),
         (["clip0.avi", "--cpus", "1000"], "No machine has room"),
         (["clip0.avi", "--address", "127.0.0.1:1"], "cannot be reached"),
         (["bag", "--out", "bag/out"], "lies inside the input"),
@@ -354,6 +507,8 @@ def test_a_folder_of_another_run_is_refused(media: Path, tmp_path: Path, batch: 
     capfd.readouterr()
     assert batch(media / "clip0.avi", "--grid", 3, "--out", out) == 2
     assert "with --grid 2 instead of --grid 3" in capfd.readouterr().err
+    assert batch(media / "clip0.avi", "--grid", 2, "--out", out, "--name-parts", 2) == 2  # it would be there twice
+    assert "with --name-parts 1 instead of --name-parts 2" in capfd.readouterr().err
     assert sorted(out.rglob("*")) == before
 
 
@@ -361,6 +516,7 @@ def test_a_full_disk_ends_the_run_with_one_sentence_and_nothing_half_written(
     media: Path, tmp_path: Path, batch: Any, capfd: Any, monkeypatch: Any
 ) -> None:
     def fsync(_descriptor: int) -> None:
+        assert not list(out.glob(".unfinished/*.parquet"))  # which a pattern of a reader might find
         raise OSError(28, "No space left on device")
 
     out = tmp_path / "out"
@@ -373,7 +529,19 @@ def test_a_full_disk_ends_the_run_with_one_sentence_and_nothing_half_written(
     assert error.count("\n") == 1
     monkeypatch.undo()
     assert set(rows(out)) == {"clip0.avi"}
-    assert {path.name for path in out.iterdir()} == {".lock", "batch.json", "report.csv", "tracks"}
+    assert {path.name for path in out.iterdir()} == {".lock", "_batch.json", "_report.csv", "tracks"}
+
+
+def test_a_folder_that_vanishes_is_not_made_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Dataset(out, {}, ()) as dataset:
+        out.rename(tmp_path / "elsewhere")
+        with pytest.raises(InvalidConfigError, match="was removed or replaced"):
+            dataset.add({"tracks/a.00000.key.parquet": {"": b""}})
+        assert not out.exists()
+        with Dataset(out, {}, ()), pytest.raises(InvalidConfigError, match="was removed or replaced"):
+            dataset.write_report([], [])
+        assert not (out / "_report.csv").exists()
 
 
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
@@ -425,9 +593,6 @@ def on_a_terminal(command: list[str]) -> tuple[str, str]:
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
-    from taptr_ros.cli.batch.dataset import Dataset
-    from taptr_ros.errors import InvalidConfigError
-
     with Dataset(tmp_path / "out", {}, ()), pytest.raises(InvalidConfigError, match="Another run"):
         Dataset(tmp_path / "out", {}, ())
     Dataset(tmp_path / "out", {}, ()).close()

@@ -184,3 +184,36 @@ def test_mistakes_get_one_sentence_and_status_2(
     assert error.count("\n") == 1
     assert words in error
     assert not Path("tracks.npz").exists()
+
+
+def test_lost_points_of_bodies_are_replaced_as_in_the_node(tmp_path: Path, capfd: Any) -> None:
+    """What `--replenish` gives is, to the bit, what the tracker does when regions are added to it."""
+    pytest.importorskip("onnxruntime")
+    from test_replenishment import COUNT, SIDE, corner, image
+
+    from taptr_ros.runtime.loading import load_backend
+    from taptr_ros.tracking import PointTracker, TrackerConfig
+    from taptr_ros.tracking.regions import Box
+
+    images = [image(frame) for frame in range(14)]  # half is hidden from the fifth on
+    folder = write_folder(tmp_path / "images", images)
+    x, y = corner(0)
+    words = f"--boxes {x},{y},{SIDE},{SIDE} --points-per-region {COUNT} --memory 32 --threads 1 --lost-after 4".split()
+    npz = tmp_path / "tracks.npz"
+    assert main(["track", str(folder), *words, "--replenish", "--quiet", "--out", str(npz)]) == 0
+    tracker = PointTracker(
+        load_backend("taptr_small", threads=1), TrackerConfig(COUNT, memory_slots=32, lost_after=4, replenish=True)
+    )
+    tracker.add_regions([Box("Box", x, y, SIDE, SIDE)], COUNT)
+    with np.load(npz) as tracks:
+        assert len(tracks["ids"]) > COUNT
+        assert set(tracks["groups"]) == {1}
+        for row, view in enumerate(images):
+            expected = tracker.step(view, int(tracks["stamps"][row]))
+            columns = np.searchsorted(tracks["ids"], expected.ids)
+            np.testing.assert_array_equal(tracks["xy"][row, columns], expected.xy)
+            assert np.isnan(np.delete(tracks["xy"][row], columns, axis=0)).all()
+    bag = str(write_bag(tmp_path / "bag", {"/image": [image_message(0, images[0])]}))
+    for command in ("track", "replay"):
+        assert main([command, bag, "--grid", "2", "--replenish", "--out", str(tmp_path / "new")]) == 2
+        assert "--replenish keeps up the points of bodies" in capfd.readouterr().err

@@ -131,7 +131,8 @@ def add_size_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --memory, --support and --no-support."""
+    """Add --memory, --support, --no-support and --lost-after; `offline.add_replenish_argument` adds --replenish."""
+    parser.set_defaults(replenish=False)
     group = parser.add_argument_group("tracker")
     group.add_argument(
         "--memory", type=count, default=TrackerConfig.memory_slots, metavar="M", help="past frames a track remembers"
@@ -143,12 +144,24 @@ def add_tracker_arguments(parser: argparse.ArgumentParser) -> None:
         help="hidden points that are tracked too: grid is 6x6 over the image, local_and_grid adds 63 around "
         "every point, as published results used, auto is grid where points attend to each other",
     )
+    group.add_argument(
+        "--lost-after",
+        type=count,
+        default=TrackerConfig.lost_after,
+        metavar="N",
+        help="frames after which a point that is not seen counts as lost (default: %(default)s)",
+    )
     group.add_argument("--no-support", dest="support", action="store_const", const="none", help="the same as none")
 
 
 def tracker_config(arguments: argparse.Namespace) -> TrackerConfig:
     """Return the configuration that `add_tracker_arguments` describes."""
-    return TrackerConfig(memory_slots=arguments.memory, support=arguments.support)
+    return TrackerConfig(
+        memory_slots=arguments.memory,
+        support=arguments.support,
+        lost_after=arguments.lost_after,
+        replenish=arguments.replenish,
+    )
 
 
 def requires_torch(purpose: str) -> AbstractContextManager[None]:

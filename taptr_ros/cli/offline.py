@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from taptr_ros.cli.interrupts import held_interrupt
 from taptr_ros.cli.points import RequestedPoints, grid_queries, parse_points
 from taptr_ros.cli.regions import parse_boxes, read_mask, region_queries
 from taptr_ros.errors import InvalidConfigError, InvalidImageError, InvalidPointsError, SourceError
+from taptr_ros.runtime.backend import Backend
 from taptr_ros.sources.frames import Frame, LeftOut, Report, Source
 from taptr_ros.sources.grid import MAX_SIDE
 from taptr_ros.tracking.config import TrackerConfig
@@ -63,6 +65,21 @@ def add_points_per_region_argument(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"most points in a box or label (default: {TrackerConfig.points_per_region})",
     )
+
+
+def add_replenish_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --replenish."""
+    parser.add_argument(
+        "--replenish",
+        action="store_true",
+        help="replace lost points of a box or label by others on the same body, which get new ids in its group",
+    )
+
+
+def check_replenish(arguments: argparse.Namespace, *, has_bodies: bool) -> None:
+    """Raise `InvalidConfigError` for --replenish where there are no bodies."""
+    if arguments.replenish and not has_bodies:
+        raise InvalidConfigError("--replenish keeps up the points of bodies; use it with boxes or a mask.")
 
 
 def add_depth_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +163,14 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> Requested
     return queries
 
 
+def new_tracker(backend: Backend, config: TrackerConfig, queries: RequestedPoints) -> PointTracker:
+    """Return a tracker with room for the points, and for those that are to replace them."""
+    capacity, bodies = len(queries.ids), queries.bodies
+    if config.replenish and bodies:
+        capacity = max(capacity, len(bodies.regions) * bodies.most_points)
+    return PointTracker(backend, dataclasses.replace(config, capacity=capacity))
+
+
 def track_frames(
     source: Source, queries: RequestedPoints, tracker: PointTracker, *, quiet: bool, say: Report | None = None
 ) -> Iterator[tuple[Frame, Tracks]]:
@@ -164,7 +189,10 @@ def track_frames(
         for frame in tqdm(source, total=source.frame_count, unit="frame", disable=quiet or None, dynamic_ncols=True):
             starting = queries.starting_in(range(following, frame.number + 1))
             following = frame.number + 1
-            if starting is not None:
+            if starting is not None and queries.bodies and tracker.config.replenish:
+                # The tracker chooses the same points, with the same ids, and keeps the views of the bodies.
+                tracker.add_regions(queries.bodies.regions, queries.bodies.most_points, queries.bodies.groups)
+            elif starting is not None:
                 tracker.add(starting.xy, starting.ids, groups=starting.groups)
             try:
                 step = stream.step(frame.image, frame.stamp)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from taptr_ros.errors import DuplicateIdError, InvalidPointsError
 from taptr_ros.sources.grid import grid_points
+from taptr_ros.tracking.regions import Region
 from taptr_ros.tracking.stream import too_many
 
 CSV_COLUMNS = ("x", "y"), ("frame", "id", "group")
@@ -21,6 +22,17 @@ CSV_COLUMNS = ("x", "y"), ("frame", "id", "group")
 
 MOST_DIGITS = 20
 """Digits of the largest whole number of 64 bits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bodies:
+    """Regions of the first frame in which points were chosen: the view of one body each."""
+
+    regions: Sequence[Region]
+    groups: Sequence[int]
+    """The group of each."""
+    most_points: int
+    """Most points in each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +51,8 @@ class RequestedPoints:
     """[N] distinct ids, from 1 on."""
     groups: NDArray[np.uint32]
     """[N] groups of points that belong to one body each; 0 is none."""
+    bodies: Bodies | None = None
+    """Where the points were chosen, if that was in regions."""
 
     def __post_init__(self) -> None:
         if not len(self.ids):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taptr_ros.cli.points import RequestedPoints, is_file, number, read_csv, whole_number
+from taptr_ros.cli.points import Bodies, RequestedPoints, is_file, number, read_csv, whole_number
 from taptr_ros.errors import DuplicateIdError, InvalidRegionError, SourceError
 from taptr_ros.messages.encoded import decode_samples
 from taptr_ros.tracking.checks import repeated
@@ -84,7 +84,8 @@ def region_queries(
     view = shrunk_view(image)
     numbers = IdAllocator(OWN_GROUPS_END).assign(groups, ())
     points: list[NDArray[np.float64]] = []
-    of_points: list[int] = []
+    used: list[Region] = []
+    groups_used: list[int] = []
     refusals: list[str] = []
     for region, group in zip(regions, numbers, strict=True):
         try:
@@ -92,14 +93,16 @@ def region_queries(
         except InvalidRegionError as error:
             refusals.append(str(error))
             continue
-        of_points += [group] * len(points[-1])
+        used.append(region)
+        groups_used.append(group)
     if not points:
         raise InvalidRegionError(refusals[0])
     for refusal in refusals:
         print(f"taptr: {refusal}", file=sys.stderr)
     xy = np.concatenate(points).astype(np.float32)
     ids = np.arange(1, len(xy) + 1, dtype=np.uint64)
-    return RequestedPoints(xy, np.zeros(len(xy), np.int64), ids, np.array(of_points, np.uint32))
+    of_points = np.repeat(np.array(groups_used, np.uint32), [len(of_region) for of_region in points])
+    return RequestedPoints(xy, np.zeros(len(xy), np.int64), ids, of_points, Bodies(used, groups_used, count))
 
 
 def _labels(samples: NDArray[np.unsignedinteger], path: Path) -> NDArray[np.unsignedinteger]:

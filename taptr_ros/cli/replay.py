@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import re
 import sys
 import time
@@ -23,8 +22,11 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.offline import (
     add_depth_arguments,
     add_points_arguments,
+    add_replenish_argument,
     add_topic_argument,
     check_depth_arguments,
+    check_replenish,
+    new_tracker,
     point_files,
     points_given,
     requested_points,
@@ -35,7 +37,6 @@ from taptr_ros.cli.rrd import add_rrd_argument, is_rrd, opened_rrd, require_reru
 from taptr_ros.errors import InvalidConfigError, SourceError
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.history import NANOSECONDS
-from taptr_ros.tracking.tracker import PointTracker
 
 if TYPE_CHECKING:
     from taptr_ros.sources.bag_source import BagSource
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", metavar="BAG", help="a rosbag2 (sqlite3 or mcap), raw or compressed images")
     add_topic_argument(parser)
     add_points_arguments(parser, required=False)
+    add_replenish_argument(parser)
     parser.add_argument("--out", type=new_folder, metavar="BAG", help="folder for the new bag")
     parser.add_argument(
         "--tracks-topic", type=_topic, default="/tracks", metavar="TOPIC", help="topic of the tracks in the new bag"
@@ -131,6 +133,7 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
         raise InvalidConfigError("Neither --out nor --publish is set; use one of them, as in `taptr replay --help`.")
     if points_given(arguments) is None:
         raise InvalidConfigError("There are no points to track; use --points, --grid, --boxes or --mask.")
+    check_replenish(arguments, has_bodies=points_given(arguments) in ("boxes", "mask"))
     check_depth_arguments(arguments)
     if arguments.rate is not None or arguments.loop or arguments.ros_args:
         raise InvalidConfigError("--rate, --loop and --ros-args belong to --publish; leave them out.")
@@ -139,8 +142,7 @@ def _write(arguments: argparse.Namespace, source: BagSource) -> None:
     require_rerun(arguments)
     queries = requested_points(arguments, source)
     places = Places(arguments, source) if arguments.depth_topic else None
-    config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
-    tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
+    tracker = new_tracker(load_requested_backend(arguments, arguments.size), tracker_config(arguments), queries)
     images = 0
     first = last = None
     started = time.perf_counter()

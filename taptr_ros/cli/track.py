@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import time
 from pathlib import Path
 
@@ -19,8 +18,12 @@ from taptr_ros.cli.arguments import (
 )
 from taptr_ros.cli.offline import (
     add_points_arguments,
+    add_replenish_argument,
     add_topic_argument,
+    check_replenish,
+    new_tracker,
     point_files,
+    points_given,
     requested_points,
     track_frames,
 )
@@ -30,7 +33,6 @@ from taptr_ros.cli.tracks_file import TracksFile
 from taptr_ros.drawing.overlay import OverlayVideo, TrackOverlay, is_overlay
 from taptr_ros.sources.opening import open_source
 from taptr_ros.tracking.states import Tracks
-from taptr_ros.tracking.tracker import PointTracker
 
 DESCRIPTION = """\
 Follow points through a video and write where each of them is, and whether it can be seen, in every frame.
@@ -50,7 +52,8 @@ The npz file, T frames and N points:
   ids         uint64  [N]      numbered from 1, or as the CSV says
   groups      uint32  [N]      points of one body have the same group; 0 is none
   stamps      int64   [T]      nanoseconds
-Before its first frame a point has xy NaN, visibility and confidence 0, visible False and state 3.
+In frames without it, before its first one and after it was replaced (--replenish), a point has xy NaN, visibility and
+confidence 0, visible False and state 3.
 """
 
 
@@ -63,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_topic_argument(parser)
     parser.add_argument("--fps", type=positive, help="frames per second of a folder of images (default: 30)")
     add_points_arguments(parser, required=True)
+    add_replenish_argument(parser)
     parser.add_argument("--out", type=output_file, required=True, metavar="NPZ", help="file for the tracks")
     parser.add_argument("--overlay", type=_video_file, metavar="MP4", help="video of the tracks drawn on the source")
     add_rrd_argument(parser)
@@ -79,11 +83,11 @@ def run(arguments: argparse.Namespace) -> None:
     However the tracking ends, by a damaged source, an error or an interrupt, what was tracked until then is written.
     """
     source = open_source(arguments.source, image_topic=arguments.image_topic, rate=arguments.fps)
+    check_replenish(arguments, has_bodies=points_given(arguments) in ("boxes", "mask"))
     _check_outputs(arguments)
     require_rerun(arguments)
     queries = requested_points(arguments, source)
-    config = dataclasses.replace(tracker_config(arguments), capacity=len(queries.ids))
-    tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
+    tracker = new_tracker(load_requested_backend(arguments, arguments.size), tracker_config(arguments), queries)
     results: list[Tracks] = []
     started = time.perf_counter()
     try:

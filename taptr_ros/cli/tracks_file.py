@@ -30,7 +30,8 @@ class TracksFile:
 
     @classmethod
     def collect(cls, ids: NDArray[np.uint64], frames: Sequence[Tracks]) -> TracksFile:
-        """Put the tracks of T frames side by side, one column for each of `ids` [N]."""
+        """Put the tracks of T frames side by side, one column for each of `ids` and for each that follows on them."""
+        ids = np.array(list(dict.fromkeys([*ids.tolist(), *(id_ for tracks in frames for id_ in tracks.ids.tolist())])))
         saved = [column for column in COLUMNS if column.absent is not None]
         arrays: dict[str, NDArray[Any]] = {}
         for column in saved:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from pathlib import Path
 
@@ -17,13 +16,12 @@ from taptr_ros.cli.arguments import (
     load_requested_backend,
     tracker_config,
 )
-from taptr_ros.cli.offline import track_frames
+from taptr_ros.cli.offline import new_tracker, track_frames
 from taptr_ros.cli.points import RequestedPoints
 from taptr_ros.errors import InvalidPointsError, SourceError
 from taptr_ros.sources.folder import ImageFiles
 from taptr_ros.sources.frames import DEFAULT_RATE
 from taptr_ros.sources.order import in_natural_order
-from taptr_ros.tracking.tracker import PointTracker
 
 DESCRIPTION = """\
 Track points for the VOT toolkit (pip install vot-toolkit), which runs this command in a folder of its own for every
@@ -56,8 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Read the folder, track, and write the results."""
     source = ImageFiles(str(arguments.folder), _images(arguments.folder), DEFAULT_RATE)
     names, queries = _queries(arguments.folder, source.frame_count)
-    config = dataclasses.replace(tracker_config(arguments), capacity=len(names))
-    tracker = PointTracker(load_requested_backend(arguments, arguments.size), config)
+    tracker = new_tracker(load_requested_backend(arguments, arguments.size), tracker_config(arguments), queries)
     xy = np.full((source.frame_count, len(names), 2), np.nan, np.float32)
     visibility = np.zeros((source.frame_count, len(names)), np.float32)
     for frame, tracks in track_frames(source, queries, tracker, quiet=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from taptr_ros.errors import InvalidConfigError, SourceError
@@ -13,11 +14,13 @@ from taptr_ros.sources.video import VideoSource
 _ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".lz4", ".rar", ".tar", ".tgz", ".xz", ".zip"})
 """Endings, in lower case, of the names of files that hold others."""
 
+_SCHEME = re.compile(r"(?:[\w+-]+::)*[\w+-]+://")
+"""How a URL begins, also one within another, as fsspec chains them."""
+
 
 def is_url(text: str) -> bool:
     """Return whether a text is a URL, as s3://bucket/street.mp4 is."""
-    scheme, separator, _ = text.partition("://")
-    return bool(separator) and scheme.replace("+", "").replace(":", "").isalnum()
+    return _SCHEME.match(text) is not None
 
 
 def open_source(

@@ -19,7 +19,13 @@ from taptr_ros.cli.arguments import (
 from taptr_ros.cli.batch.files import Kind
 from taptr_ros.cli.batch.inputs import recordings
 from taptr_ros.cli.batch.model import add_cluster_arguments, prepare_ray, requested_model, requested_share
-from taptr_ros.cli.offline import add_points_per_region_argument, add_topic_argument, grid_side
+from taptr_ros.cli.offline import (
+    add_points_per_region_argument,
+    add_replenish_argument,
+    add_topic_argument,
+    check_replenish,
+    grid_side,
+)
 from taptr_ros.cli.outputs import check_outputs
 from taptr_ros.cli.rrd import require_rerun
 from taptr_ros.errors import InvalidConfigError
@@ -40,9 +46,9 @@ OUTPUT = """\
 In the folder:
   tracks/*.parquet  a row for every point in every image: recording, topic (of a bag), piece, frame (number of the image
                     from 0), stamp (nanoseconds) and the fields of taptr_ros/msg/TrackedPoint
-  npz/, bags/, overlays/, rrd/
+  _npz/, _bags/, _overlays/, _rrd/
                     what --npz, --bag, --overlay and --rrd ask for, for every recording or piece
-  report.csv        what came of every recording in the newest run
+  _report.csv       what came of every recording in the newest run
 docs/batch.md shows how to read the rows, and how to run on a cluster.
 
 The status is 1 if a recording could not be tracked; the others are there.
@@ -70,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "street.mp4, boxes in street.boxes.csv, or a mask in street.png; for a folder my_bag.csv and so on",
     )
     add_points_per_region_argument(parser)
+    add_replenish_argument(parser)
     parser.add_argument(
         "--every",
         type=positive,
@@ -100,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Track what is not done yet; all that can be wrong with the command is found before a result is written."""
     if arguments.every and not arguments.grid:
         raise InvalidConfigError("--every starts new grids; use it with --grid.")
+    check_replenish(arguments, has_bodies=arguments.beside in ("boxes", "mask"))
     chosen = recordings(arguments.inputs, arguments.name_parts)
     places = [recording.location for recording in chosen if not recording.is_remote]
     check_outputs([arguments.out], [*places, *arguments.inputs, arguments.model], overwrite=True)
@@ -122,9 +130,12 @@ def run(arguments: argparse.Namespace) -> None:
         tracker=tracker_config(arguments),
         kinds=tuple(kind for kind in EXTRAS if getattr(arguments, kind.name.lower())),
     )
-    check_folder(arguments.out, plan.options)  # before Ray starts, which takes seconds
-    with connected(arguments.address), Dataset(arguments.out, plan.options, plan.kinds) as dataset:
-        crew = Crew(functools.partial(TrackingWorker, plan), share, most=arguments.workers)
+    options = {**plan.options, "--name-parts": arguments.name_parts}
+    check_folder(arguments.out, options)  # before Ray starts, which takes seconds
+    with connected(arguments.address), Dataset(arguments.out, options, plan.kinds) as dataset:
+        crew = Crew(
+            functools.partial(TrackingWorker, plan), share, most=arguments.workers, is_alone=arguments.address is None
+        )
         failed = track_all(chosen, crew, dataset, quiet=arguments.quiet)
     if failed:
         print(f"taptr: {len(failed)} of {len(chosen)} recordings failed:", file=sys.stderr)

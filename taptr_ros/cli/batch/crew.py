@@ -23,7 +23,8 @@ from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, TaptrE
 from taptr_ros.runtime.processors import usable_processors
 
 ATTEMPTS = 3
-"""Times that a task is tried whose worker's process ends; a recording that ends them all is given up."""
+"""Times that Ray's start is tried, and a task whose worker's process ends; a recording that ends them all is given up.
+"""
 
 OBJECT_STORE = 512 << 20
 """Bytes of shared memory for results on their way, when Ray is started here."""
@@ -33,7 +34,7 @@ _PATIENCE = 5.0
 whether to go on."""
 
 _LONELY = 300.0
-"""Seconds without any worker, because the machines are gone, after which the cluster is given up."""
+"""Seconds without any worker, because the machines are gone, after which a cluster is given up; others may join it."""
 
 _LONGEST = 300
 """Characters of what Ray says that are told."""
@@ -64,25 +65,36 @@ def connected(address: str | None) -> Iterator[None]:
     """
     if address is not None:
         _check_address(address)
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
     try:
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=usable_processors(),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                **quiet,
-            )
+            _start(quiet)
         else:
             ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # a start that fails raises the base class itself
         place = "Ray cannot be started" if address is None else f"The cluster of Ray at {address} cannot be joined"
         raise BackendUnavailableError(f"{place}: {_words(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start(quiet: dict[str, Any], attempts: int = ATTEMPTS) -> None:
+    """Start Ray on this machine. It gives its processes 15 to 30 s, which a busy machine may miss: try again."""
+    try:
+        ray.init(
+            address="local",
+            num_cpus=usable_processors(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            **quiet,
+        )
+    except Exception:
+        ray.shutdown()
+        if attempts == 1:
+            raise
+        _start(quiet, attempts - 1)
 
 
 def _check_address(address: str) -> None:
@@ -99,15 +111,16 @@ def _check_address(address: str) -> None:
 
 
 class Crew:
-    """As many workers as the cluster has room for, or `most`.
+    """As many workers as the cluster has room for, or `most`; on one machine alone, nothing comes back that is gone.
 
     Raises `InvalidConfigError` if no machine has room for one.
     """
 
-    def __init__(self, make: Callable[[], Worker], share: Share, *, most: int | None = None) -> None:
+    def __init__(self, make: Callable[[], Worker], share: Share, *, most: int | None, is_alone: bool) -> None:
         self._make = make
         self._share = share
         self._most = most
+        self._is_alone = is_alone
         self._loading: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Any]] = {}
@@ -169,7 +182,10 @@ class Crew:
         """Return the calls that have ended; none after a second in which none did."""
         waiting = [*self._busy, *self._loading]
         if not waiting:
-            if time.monotonic() - self._seen > _LONELY:
+            lonely = time.monotonic() - self._seen
+            if self._is_alone and lonely > _PATIENCE:
+                raise BackendUnavailableError("Ray has ended on this machine; start the command again.")
+            if lonely > _LONELY:
                 raise BackendUnavailableError(
                     f"No machine of the cluster has had room for a worker for {_LONELY:.0f} s; start the command again "
                     "when there is one."

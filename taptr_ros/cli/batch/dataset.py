@@ -10,6 +10,7 @@ import contextlib
 import csv
 import errno
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -19,16 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from taptr_ros.cli.batch.files import Kind, Result, parsed_name
+from taptr_ros.cli.batch.pieces import Part
+from taptr_ros.cli.batch.rows import Summary, summary_in
 from taptr_ros.errors import InvalidConfigError
 
-MARK = "batch.json"
+MARK = "_batch.json"
 """Name of the file that says what the rows in the folder mean."""
 
-REPORT = "report.csv"
+REPORT = "_report.csv"
 """Name of the file with a line for each recording of the newest run."""
 
 _FORMAT = "taptr_ros batch 1"
 _UNFINISHED = ".unfinished"
+_PART = ".part"
+"""What follows the name of a result that is being written: no pattern for results matches it."""
+
 _LOCK = ".lock"
 
 
@@ -41,7 +47,7 @@ class Dataset:
 
     def __init__(self, folder: Path, options: Mapping[str, Any], kinds: Iterable[Kind]) -> None:
         self._folder = folder
-        self._kinds = (*kinds, Kind.ROWS)
+        self._extras = tuple(kinds)
         check_folder(folder, options)
         made = not folder.exists()
         folder.mkdir(exist_ok=True)
@@ -70,18 +76,27 @@ class Dataset:
                 if result := parsed_name(kind, path.name):
                     self._there[kind][result.stem][result] = path
 
-    def done(self, stem: str) -> dict[str, frozenset[int]]:
-        """Return, by key, the parts of a recording that are complete, with all that was asked for."""
-        parts: dict[str, set[int]] = defaultdict(set)
-        for result in self._there[Kind.ROWS][stem]:
-            if all(any(other.key == result.key for other in self._there[kind][stem]) for kind in self._kinds):
-                parts[result.key].add(result.part)
-        return {key: frozenset(numbers) for key, numbers in parts.items()}
+    def keys(self, stem: str) -> frozenset[str]:
+        """Return the keys under which a recording that is not cut is complete, with all that was asked for."""
+        keys = {result.key for result in self._there[Kind.ROWS][stem]}
+        return frozenset(key for key in keys if self.has(stem, key, Part.whole()))
 
-    def forget_others(self, stem: str, key: str) -> None:
-        """Remove results of a recording that have another key: of an older model, or of what the file was before."""
+    def has(self, stem: str, key: str, part: Part) -> bool:
+        """Return whether a part of a recording is complete, with all that was asked for.
+
+        Its rows are written after everything else, so that the first piece of each kind tells of all.
+        """
+        has_extras = all(Result(stem, part.pieces.start, key) in self._there[kind][stem] for kind in self._extras)
+        return has_extras and Result(stem, part.number, key) in self._there[Kind.ROWS][stem]
+
+    def summary(self, stem: str, key: str, part: Part) -> Summary:
+        """Return what is known of a part that is complete; raises `SourceError` if its file is damaged."""
+        return summary_in(self._there[Kind.ROWS][stem][Result(stem, part.number, key)])
+
+    def forget(self, stem: str, *, but: str = "") -> None:
+        """Remove the results of a recording that have another key: of an older model, or of what the file was."""
         for results in self._there.values():
-            for result in [result for result in results[stem] if result.key != key]:
+            for result in [result for result in results[stem] if result.key != but]:
                 _remove(results[stem].pop(result))
 
     def add(self, files: Mapping[str, Mapping[str, bytes]]) -> None:
@@ -98,10 +113,9 @@ class Dataset:
 
     def write_report(self, header: Collection[str], lines: Iterable[Collection[Any]]) -> None:
         """Write what came of every recording of this run."""
-        unfinished = self._folder / _UNFINISHED / REPORT
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *lines])
-        unfinished.replace(self._folder / REPORT)
+        text = io.StringIO()
+        csv.writer(text).writerows([header, *lines])
+        self._write(REPORT, {"": text.getvalue().encode()})
 
     def close(self) -> None:
         """Let others write."""
@@ -116,12 +130,14 @@ class Dataset:
 
     def _write(self, name: str, content: Mapping[str, bytes]) -> None:
         """Write a file, or a folder of files, whole or not at all."""
+        self._check_place()
         final = self._folder / name
-        unfinished = self._folder / _UNFINISHED / final.name
+        unfinished = self._folder / _UNFINISHED / (final.name + _PART)
         try:
             for path, data in content.items():
-                file = unfinished / path if path else unfinished
-                file.parent.mkdir(parents=True, exist_ok=True)
+                file = unfinished / path
+                if path:
+                    file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("wb") as opened:
                     opened.write(data)
                     opened.flush()
@@ -134,6 +150,17 @@ class Dataset:
             with contextlib.suppress(OSError):
                 _remove(unfinished)
             raise
+
+    def _check_place(self) -> None:
+        """Raise `InvalidConfigError` if the folder is no longer the one that was locked: results would be missing."""
+        try:
+            is_same = os.path.samestat((self._folder / _LOCK).stat(), os.fstat(self._lock))
+        except FileNotFoundError:
+            is_same = False
+        if not is_same:
+            raise InvalidConfigError(
+                f"{self._folder} was removed or replaced while results were written into it; start the command again."
+            )
 
 
 def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
@@ -152,7 +179,7 @@ def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
             f"{folder} holds something else than results of this command; name another folder."
         ) from None
     for name in sorted({*before, *options}):
-        if before.get(name) != options.get(name):
+        if (before.get(name) or None) != (options.get(name) or None):  # a switch that is off says nothing
             raise InvalidConfigError(
                 f"{folder} holds results of another run, with {_option(name, before.get(name))} instead of "
                 f"{_option(name, options.get(name))}; name another folder, or use the same options."

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from taptr_ros.cli.batch.dataset import Dataset
 from taptr_ros.cli.batch.files import stem
 from taptr_ros.cli.batch.inputs import Input
+from taptr_ros.cli.batch.pieces import Part
 from taptr_ros.cli.batch.progress import HEADER, Account, Progress
-from taptr_ros.cli.batch.work import Cut, DoneBefore, Outcome, Task, Tracked
+from taptr_ros.cli.batch.work import Cut, DoneBefore, Failed, Outcome, Task, Tracked
 from taptr_ros.cli.interrupts import held_interrupt
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def track_all(chosen: Sequence[Input], crew: Crew, dataset: Dataset, *, quiet: b
     """
     accounts = {recording.name: Account(recording) for recording in chosen}
     progress = Progress(list(accounts.values()), quiet=quiet)
-    tasks = deque(Task(recording, frozenset(dataset.done(stem(recording.name)))) for recording in chosen)
+    tasks = deque(Task(recording, dataset.keys(stem(recording.name))) for recording in chosen)
     missing: dict[str, int] = {}  # parts of a recording that are to come
     try:
         with held_interrupt() as interrupt:
@@ -38,7 +39,7 @@ def track_all(chosen: Sequence[Input], crew: Crew, dataset: Dataset, *, quiet: b
                 if _take(account, task, outcome, tasks, missing, dataset):
                     progress.finish(account)
                 if isinstance(outcome, Tracked):
-                    progress.take(outcome.frames)
+                    progress.take(outcome.summary)
     finally:
         progress.close()
         dataset.write_report(HEADER, [account.line for account in accounts.values()])
@@ -55,29 +56,39 @@ def _take(
 ) -> bool:
     """Take what came of a task; return whether the recording is finished by it."""
     name = task.recording.name
+    if account.outcome == "failed":  # by another part
+        return False
     if isinstance(outcome, DoneBefore):
-        dataset.forget_others(stem(name), outcome.key)
+        dataset.forget(stem(name), but=outcome.key)
+        account.take(dataset.summary(stem(name), outcome.key, Part.whole()))
         account.outcome = "done before"
         return True
     if isinstance(outcome, Cut):
-        done = dataset.done(stem(name)).get(outcome.key, frozenset())
-        parts = [part for part in outcome.parts if part.number not in done]
-        tasks.extend(Task(task.recording, part=part, key=outcome.key) for part in parts)
+        dataset.forget(stem(name), but=outcome.key)
+        parts = []
+        for part in outcome.parts:
+            if dataset.has(stem(name), outcome.key, part):
+                account.take(dataset.summary(stem(name), outcome.key, part))
+            else:
+                parts.append(part)
+        # Before other recordings: this one has just been read, and is finished soon.
+        cut = [Task(task.recording, part=part, key=outcome.key, states=outcome.states) for part in parts]
+        tasks.extendleft(reversed(cut))
         missing[name] = len(parts)
-        if parts:
-            return False
-        dataset.forget_others(stem(name), outcome.key)
-        account.outcome = "done before"
-        return True
+        account.outcome = "" if parts else "done before"
+        return not parts
     if not isinstance(outcome, Tracked):
-        first = account.outcome != "failed"
         account.outcome, account.remarks = "failed", (outcome.sentence,)
-        return first
-    dataset.forget_others(stem(name), outcome.key)
+        for other in [other for other in tasks if other.recording == task.recording]:
+            tasks.remove(other)
+        if isinstance(outcome, Failed) and outcome.key:
+            dataset.forget(stem(name))  # rows of other parts, or of what it was before
+        return True
+    dataset.forget(stem(name), but=outcome.key)
     dataset.add(outcome.files)
-    account.take(outcome)
+    account.take(outcome.summary)
     missing[name] = missing.get(name, 1) - 1
-    if missing[name] or account.outcome == "failed":
+    if missing[name]:
         return False
     account.outcome = "tracked"
     return True

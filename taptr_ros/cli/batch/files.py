@@ -16,13 +16,16 @@ _LONGEST_STEM = 120
 
 
 class Kind(enum.Enum):
-    """A kind of result: the folder that has them all, and the ending of their names."""
+    """A kind of result: the folder that has them all, and the ending of their names.
+
+    Readers of Parquet pass over names that begin with an underscore, so that they read the dataset's own folder.
+    """
 
     ROWS = ("tracks", ".parquet")
-    NPZ = ("npz", ".npz")
-    BAG = ("bags", "")
-    OVERLAY = ("overlays", ".mp4")
-    RRD = ("rrd", ".rrd")
+    NPZ = ("_npz", ".npz")
+    BAG = ("_bags", "")
+    OVERLAY = ("_overlays", ".mp4")
+    RRD = ("_rrd", ".rrd")
 
     @property
     def folder(self) -> str:

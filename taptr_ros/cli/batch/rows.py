@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from taptr_ros.errors import SourceError
 from taptr_ros.tracking.states import COLUMNS, Tracks, TrackState
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -36,13 +41,27 @@ ROWS_PER_GROUP = 1 << 17
 """Rows that are collected before they are compressed: a few megabytes."""
 
 
-class RowsFile:
-    """A Parquet file in memory, written image by image.
+_SUMMARY = b"taptr_ros"
+"""Key of the summary among the metadata of a file."""
 
-    Attributes:
-        rows: rows so far.
-        visible: those whose state is VISIBLE.
-    """
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What is told of a recording, or of a part of one, that was tracked."""
+
+    frames: int
+    points: int
+    rows: int
+    visible: int
+    """Rows of points that are seen."""
+    seconds: float
+    """How long it took."""
+    notices: tuple[str, ...]
+    """Sentences on images that were left out, and the like."""
+
+
+class RowsFile:
+    """A Parquet file in memory, written image by image."""
 
     def __init__(self, recording: str, topic: str) -> None:
         self._recording, self._topic = recording, topic
@@ -50,22 +69,25 @@ class RowsFile:
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
         self._waiting: list[tuple[int, int, Tracks]] = []
         self._waiting_rows = 0
-        self.rows = self.visible = 0
+        self._frames = self._rows = self._visible = 0
 
     def append(self, piece: int, frame: int, tracks: Tracks) -> None:
         """Add the tracks of the image with this number."""
         self._waiting.append((piece, frame, tracks))
         self._waiting_rows += len(tracks.ids)
-        self.rows += len(tracks.ids)
-        self.visible += int((tracks.state == TrackState.VISIBLE).sum())
+        self._frames += 1
+        self._rows += len(tracks.ids)
+        self._visible += int((tracks.state == TrackState.VISIBLE).sum())
         if self._waiting_rows >= ROWS_PER_GROUP:
             self._write()
 
-    def close(self) -> bytes:
-        """Complete the file and return it."""
+    def close(self, points: int, seconds: float, notices: Sequence[str]) -> tuple[bytes, Summary]:
+        """Complete the file and return it with its summary, which it holds too."""
         self._write()
+        summary = Summary(self._frames, points, self._rows, self._visible, seconds, tuple(notices))
+        self._writer.add_key_value_metadata({_SUMMARY: json.dumps(dataclasses.asdict(summary))})
         self._writer.close()
-        return self._file.getvalue()
+        return self._file.getvalue(), summary
 
     def _write(self) -> None:
         """Write what waits as one row group."""
@@ -85,6 +107,15 @@ class RowsFile:
                 arrays += [pa.array(part) for part in _parts(joined, len(column.message))]
         self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
         self._waiting, self._waiting_rows = [], 0
+
+
+def summary_in(path: Path) -> Summary:
+    """Return the summary that a file holds; raises `SourceError` if it cannot be read."""
+    try:
+        facts = json.loads(pq.read_metadata(path).metadata[_SUMMARY])
+        return Summary(**facts | {"notices": tuple(facts["notices"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SourceError(f"{path} is damaged ({error}); remove it, and start the command again.") from error
 
 
 def _parts(array: NDArray[Any], count: int) -> list[NDArray[Any]]:

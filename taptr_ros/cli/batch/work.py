@@ -11,17 +11,17 @@ from typing import Any
 
 from taptr_ros.cli.batch.extras import Extras
 from taptr_ros.cli.batch.files import Kind, content_key, result_name, stem
-from taptr_ros.cli.batch.inputs import Input, content_checksum, local_copy
+from taptr_ros.cli.batch.inputs import FileStates, Input, beside, content_checksum, file_states, local_copy
 from taptr_ros.cli.batch.model import Model, sentence
 from taptr_ros.cli.batch.pieces import Part, parts_of, pieces_in
-from taptr_ros.cli.batch.rows import SCHEMA, RowsFile
-from taptr_ros.cli.offline import requested_points, track_frames
+from taptr_ros.cli.batch.rows import SCHEMA, RowsFile, Summary
+from taptr_ros.cli.offline import new_tracker, requested_points, track_frames
+from taptr_ros.errors import SourceError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.sources.frames import Recording
 from taptr_ros.sources.opening import open_source
 from taptr_ros.sources.storage_names import is_bag
 from taptr_ros.tracking.config import TrackerConfig
-from taptr_ros.tracking.tracker import PointTracker
 
 BESIDE = {"points": ".csv", "boxes": ".boxes.csv", "mask": ".png"}
 """What can lie beside a recording and say what to track, and the ending of its name."""
@@ -60,6 +60,8 @@ class Plan:
             "--image-topic": self.topic,
             "--memory": self.tracker.memory_slots,
             "--support": self.tracker.support,
+            "--lost-after": self.tracker.lost_after,
+            "--replenish": self.tracker.replenish,
         }
 
     def key(self, content: str, points: str) -> str:
@@ -78,6 +80,8 @@ class Task:
     """None for a recording of which nothing is known yet."""
     key: str = ""
     """Of the recording of the part."""
+    states: FileStates | None = None
+    """Of its files, when it was cut."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +89,7 @@ class Tracked:
     """A recording, or a part of one, that was tracked."""
 
     key: str
-    frames: int
-    points: int
-    rows: int
-    visible: int
-    """Rows of points that are seen."""
-    seconds: float
-    notices: tuple[str, ...]
-    """Sentences on images that were left out, and the like."""
+    summary: Summary
     files: dict[str, dict[str, bytes]]
     """By path in the dataset's folder: the content of a file under an empty path, or that of a folder's files. The rows
     come last."""
@@ -111,6 +108,7 @@ class Cut:
 
     key: str
     parts: tuple[Part, ...]
+    states: FileStates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +116,8 @@ class Failed:
     """A recording that cannot be tracked."""
 
     sentence: str
+    key: str
+    """Empty if its content could not be read."""
 
 
 Outcome = Tracked | DoneBefore | Cut | Failed
@@ -140,62 +140,69 @@ class TrackingWorker:
 
     def work(self, task: Task) -> Outcome:
         """Do a task. Whatever is wrong with the recording becomes a sentence, for the others to go on."""
+        started = time.perf_counter()
+        recording, key = task.recording, task.key
         try:
             with ExitStack() as opened:
-                return self._work(task, opened)
+                path = opened.enter_context(local_copy(recording.location))
+                points = self._points_beside(recording, path, opened)
+                if not (path.is_file() or path.is_dir()):
+                    open_source(path)  # says what is wrong with it
+                states = () if recording.is_remote else file_states(path)
+                if task.part is None:
+                    key = self._plan.key(content_checksum(path), content_checksum(points) if points else "")
+                    if key in task.done and not self._plan.every:
+                        return DoneBefore(key)
+                source = self._opened(path)
+                if task.part is None and self._plan.every:
+                    return Cut(key, tuple(parts_of(source, self._plan.every)), states)
+                tracked = self._track(recording, source, points, task.part or Part.whole(), key, started)
+                is_changed = task.part is not None and states != task.states
+                if is_changed or not (recording.is_remote or file_states(path) == states):
+                    raise SourceError(f"{path} changed while it was read; start the command again when it is complete.")
+                return tracked
         except Exception as error:  # noqa: BLE001 - a recording may be damaged in any way
-            return Failed(sentence(error))
+            return Failed(sentence(error), key)
 
-    def _work(self, task: Task, opened: ExitStack) -> Outcome:
-        started = time.perf_counter()
-        path = opened.enter_context(local_copy(task.recording.location))
-        beside = None
-        if self._plan.beside:
-            beside = opened.enter_context(local_copy(location_beside(task.recording, path, self._plan.beside)))
+    def _points_beside(self, recording: Input, path: Path, opened: ExitStack) -> Path | None:
+        """Return the path of what is beside a recording and says what to track, None if nothing should."""
+        if not self._plan.beside:
+            return None
+        location = beside(recording.location, BESIDE[self._plan.beside], is_folder=path.is_dir())
+        points = opened.enter_context(local_copy(location))
+        if not points.is_file():
+            raise SourceError(f"{location} does not exist; it should say what to track in {recording.location}.")
+        return points
+
+    def _opened(self, path: Path) -> Recording:
         topic = self._plan.topic if is_bag(path) else None
         rate = self._plan.rate if path.is_dir() and not is_bag(path) else None
-        source = open_source(path, image_topic=topic, rate=rate)
-        part, key = task.part, task.key
-        if part is None:
-            key = self._plan.key(content_checksum(path), content_checksum(beside) if beside else "")
-            if key in task.done and not self._plan.every:
-                return DoneBefore(key)
-        if part is None and self._plan.every:
-            return Cut(key, tuple(parts_of(source, self._plan.every)))
-        return self._track(task.recording, source, beside, part or Part.whole(), key, started)
+        return open_source(path, image_topic=topic, rate=rate)
 
     def _track(
-        self, recording: Input, source: Recording, beside: Path | None, part: Part, key: str, started: float
+        self, recording: Input, source: Recording, points: Path | None, part: Part, key: str, started: float
     ) -> Tracked:
         assert self._backend is not None  # noqa: S101 - `load` comes first
         wanted = argparse.Namespace(grid=self._plan.grid, points=None, boxes=None, mask=None)
         wanted.points_per_region = self._plan.points_per_region
         if self._plan.beside:
-            setattr(wanted, self._plan.beside, beside if self._plan.beside == "mask" else str(beside))
+            setattr(wanted, self._plan.beside, points if self._plan.beside == "mask" else str(points))
         beginning = stem(recording.name)
         rows = RowsFile(recording.name, getattr(source, "topic", ""))
         notices: list[str] = []
         files: dict[str, dict[str, bytes]] = {}
-        frames = started_points = 0
+        started_points = 0
         for number, piece in pieces_in(source, part):
             queries = requested_points(wanted, piece)
-            config = dataclasses.replace(self._plan.tracker, capacity=len(queries.ids))
-            tracker = PointTracker(self._backend, config)
+            tracker = new_tracker(self._backend, self._plan.tracker, queries)
             first = number * part.frames_per_piece
             with Extras(self._plan.kinds, source, queries) as extras:
                 for frame, tracks in track_frames(piece, queries, tracker, quiet=True, say=notices.append):
                     rows.append(number, first + frame.number, tracks)
                     extras.write(frame, tracks)
-                    frames += 1
                 for kind, content in extras.complete().items():
                     files[result_name(kind, beginning, number, key)] = content
             started_points += len(queries.ids)
-        files[result_name(Kind.ROWS, beginning, part.number, key)] = {"": rows.close()}
-        seconds = time.perf_counter() - started
-        return Tracked(key, frames, started_points, rows.rows, rows.visible, seconds, tuple(notices), files)
-
-
-def location_beside(recording: Input, copy: Path, kind: str) -> str:
-    """Return the location of the file beside a recording: street.csv for street.mp4, my_bag.csv for a folder."""
-    location = recording.location
-    return (location if copy.is_dir() else location.removesuffix(copy.suffix)) + BESIDE[kind]
+        data, summary = rows.close(started_points, time.perf_counter() - started, notices)
+        files[result_name(Kind.ROWS, beginning, part.number, key)] = {"": data}
+        return Tracked(key, summary, files)

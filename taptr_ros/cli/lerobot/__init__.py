@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     episodes = {camera: _episodes(dataset, camera, points, model, arguments) for camera in cameras}
     worker = functools.partial(EpisodeWorker, arguments.dataset.absolute(), points, model, tracker_config(arguments))
     with connected(arguments.address), Unfinished(arguments.out) as unfinished:
-        crew = Crew(worker, share, most=arguments.workers)
+        crew = Crew(worker, share, most=arguments.workers, is_alone=arguments.address is None)
         everything = [episode for of_camera in episodes.values() for episode in of_camera]
         failed = _track(everything, crew, unfinished, quiet=arguments.quiet)
         if not failed:
@@ -172,6 +172,7 @@ def _episodes(
         points.points_per_region,
         arguments.memory,
         arguments.support,
+        arguments.lost_after,
         model.identity,
     ]
     checksum = functools.cache(content_checksum)

@@ -14,13 +14,12 @@ from lerobot.datasets.video_utils import decode_video_frames
 from numpy.typing import NDArray
 
 from taptr_ros.cli.batch.model import Model, sentence
-from taptr_ros.cli.offline import requested_points, track_frames
+from taptr_ros.cli.offline import new_tracker, requested_points, track_frames
 from taptr_ros.errors import SourceError
 from taptr_ros.runtime.backend import Backend
 from taptr_ros.sources.frames import Frame, Report, unreported
 from taptr_ros.tracking.config import TrackerConfig
 from taptr_ros.tracking.history import NANOSECONDS
-from taptr_ros.tracking.tracker import PointTracker
 
 VALUES = ("x", "y", "visibility", "confidence")
 """What the feature holds of every point: x and y in units of the image, 0 at its left and upper edge and 1 at its right
@@ -130,7 +129,7 @@ class EpisodeWorker:
     def _track(self, source: EpisodeSource) -> NDArray[np.float32]:
         assert self._backend is not None  # noqa: S101 - `load` comes first
         queries = requested_points(self._points, source)
-        tracker = PointTracker(self._backend, dataclasses.replace(self._tracker, capacity=len(queries.ids)))
+        tracker = new_tracker(self._backend, self._tracker, queries)
         values = np.zeros((source.frame_count, len(queries.ids), len(VALUES)), np.float32)
         column_of = {identifier: column for column, identifier in enumerate(queries.ids.tolist())}
         notices: list[str] = []
