@@ -86,3 +86,8 @@ def test_the_command_leaves_out_what_cannot_be_read(tmp_path: Path, capsys: pyte
     tracks, contrasts = load_tracks(path)
     assert tracks.size == load_frames(path).shape[1:3] == (128, 160)
     assert contrasts.shape == tracks.visible.shape == tracks.known.shape
+    # A second run adds to what is there, and one without any clip says so.
+    assert main(["teach", sources[1], "--model", "lucas_kanade", "--out", str(tmp_path / "clips")]) == 0
+    assert [found.name[:12] for found in pool_files(tmp_path / "clips")] == ["000000000000", "000000000001"]
+    assert main(["teach", sources[0], "--model", "lucas_kanade", "--out", str(tmp_path / "none")]) == 2
+    assert "No clip came of 0 pieces of 1 recordings" in capsys.readouterr().err

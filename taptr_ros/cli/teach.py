@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import add_model_arguments, load_requested_backend, requires_torch
-from taptr_ros.errors import TaptrError
+from taptr_ros.errors import SourceError, TaptrError
 from taptr_ros.sources.opening import open_source
 
 DESCRIPTION = """\
@@ -27,31 +27,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = DESCRIPTION
     parser.add_argument("sources", metavar="SOURCE", type=Path, nargs="+", help="videos, folders of images or bags")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the clips")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder for the clips; those in it stay"
+    )
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write a clip for every piece of every recording; one that cannot be read is named and left out."""
     with requires_torch("Training"):
-        from taptr_ros.training.clip_files import SUFFIX, save_clip
-        from taptr_ros.training.teaching import pieces, taught
+        from taptr_ros.training.clip_files import SUFFIX, pool_files, save_clip
+        from taptr_ros.training.teaching import SHORTEST, pieces, taught
     teacher = load_requested_backend(arguments, None)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    number = points = 0
+    # Clips that are there already stay: what is added makes one set with them.
+    names = [path.name.removesuffix(SUFFIX) for path in pool_files(arguments.out)]
+    first = max((int(name) for name in names if name.isdecimal()), default=-1) + 1
+    kept = pieces_seen = points = 0
     refused: list[str] = []
     for path in tqdm(arguments.sources, unit="recording", disable=None, dynamic_ncols=True):
         with _noting(refused, path):
             for frames in pieces(frame.image for frame in open_source(path)):
-                clip = taught(teacher, frames, seed=number)
+                clip = taught(teacher, frames, seed=pieces_seen)
+                pieces_seen += 1
                 if clip is not None:
-                    save_clip(arguments.out / f"{number:012d}{SUFFIX}", clip)
+                    save_clip(arguments.out / f"{first + kept:012d}{SUFFIX}", clip)
+                    kept += 1
                     points += len(clip.xy)
-                number += 1
     for line in refused:
         print(line)
-    kept = len(list(arguments.out.glob(f"*{SUFFIX}")))
-    print(f"{kept} of {number} pieces with {points} points in {arguments.out}")
+    if not kept:
+        raise SourceError(
+            f"No clip came of {pieces_seen} pieces of {len(arguments.sources)} recordings; use recordings of "
+            f"{SHORTEST} frames or more with texture, or a better teacher."
+        )
+    print(f"{kept} of {pieces_seen} pieces with {points} points in {arguments.out}")
 
 
 @contextlib.contextmanager
