@@ -490,5 +490,5 @@ def test_what_is_saved_goes_where_the_command_line_says_and_nowhere_else(seen: S
     for what in ("../../x", "npz/../..", ""):
         with pytest.raises(RefusedError, match="can be saved"):
             seen.do(protocol.Save(what))
-    assert seen.do(protocol.Save("npz"))["text"] == (f"Saved 1 point in 1 frame: {tmp_path / 'saved' / 'tracks.npz'}.")
+    assert seen.do(protocol.Save("npz"))["text"] == (f"Saved 1 point in 1 frame: {tmp_path / 'saved' / 'tracks.npz'}")
     assert [path.name for path in tmp_path.rglob("*")] == ["saved", "tracks.npz"]

@@ -80,7 +80,7 @@ class SmallConfig:
         limits=(1, MOST),
     )
     context_renewal: float = setting(
-        0.3,
+        0.2,
         "How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how "
         "a point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper.",
         limits=(0.0, 1.0),
