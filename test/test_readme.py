@@ -63,7 +63,8 @@ NEEDS_TORCH = ("convert", "export", "teach", "train")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the README names."""
     folder = tmp_path_factory.mktemp("readme")
-    scene = [np.tile(image, (4, 4, 1)) for image in moving_scene(6)]
+    # As many frames as a training clip needs.
+    scene = [np.tile(image, (4, 4, 1)) for image in moving_scene(16)]
     write_video(folder / "street.avi", scene).rename(folder / "street.mp4")
     frames = range(len(scene))
     depth = [depth_message(index, size=scene[0].shape[:2]) for index in frames]

@@ -433,10 +433,11 @@ class FileSession:
 
     def _track_late_points(self) -> None:
         """Track the points that were added in one earlier frame through all frames since; tasks are done in between."""
-        late = self._late.pop(0)
+        late = self._late[0]
         first, last, stream = self._frames[late.index], len(self._frames) - 1, self._streams
         config = dataclasses.replace(self._config, capacity=max(len(late.points), 1))
         self._follower = follower = PointTracker(self._backend, config, first.tracker_number)
+        self._late.remove(late)
         chosen = [*late.points.values()]
         follower.add([point[:2] for point in chosen], [*late.points], groups=[point[2] for point in chosen])
         try:
