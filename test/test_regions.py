@@ -74,7 +74,6 @@ def test_points_are_inside_apart_on_texture_and_away_from_the_border(scene: Any)
     pixels = np.argwhere(inside)
     to_border = np.sqrt(((pixels[:, np.newaxis] - outside) ** 2).sum(-1).min(1))
     margin = np.clip(MARGIN_SHARE * to_border.max(), LEAST_MARGIN, MOST_MARGIN)
-    strength = texture(smoothed(grey))[pixels[:, 0], pixels[:, 1]]
     if to_border.max() <= LEAST_THICKNESS:
         with pytest.raises(InvalidRegionError, match="too small"):
             choose_points(grey, inside, count)
