@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,8 @@ def test_the_goal_moves_with_the_object(tmp_path: Path) -> None:
                     np.testing.assert_allclose(found.translation, true, atol=1e-9)
                     np.testing.assert_allclose(found.rotation, pose.rotation, atol=1e-9)
         finally:
-            follower.kill()
-            follower.communicate()
+            follower.send_signal(signal.SIGINT)
+            follower.communicate(timeout=30)
             spinner.stop()
             node.destroy_node()
 
