@@ -41,6 +41,7 @@ class ReferenceBackend:
             model="reference",
             backend="numpy",
             device="cpu",
+            precision="float32",
             height=CELLS,
             width=CELLS,
             content_dim=DEPTH,

@@ -143,7 +143,7 @@ def test_image_features_match_stage_by_stage(name: str) -> None:
             module.register_forward_hook(
                 lambda _m, _i, output, key=f"enc{index}_{part}": captured.update({key: output})
             )
-    tokens = network.encode(torch.from_numpy(frame).float())
+    (tokens,) = network.encode(torch.from_numpy(frame).float())
     np.testing.assert_allclose(tokens, arrays["enc1_out"][0], atol=FEATURE_TOLERANCE)
     np.testing.assert_allclose(captured["enc0_out"], arrays["enc0_out"][0], atol=FEATURE_TOLERANCE)
     for key in {"enc0_offsets", "enc0_attnlogits"} & arrays.keys():

@@ -22,7 +22,7 @@ from taptr_ros.model.config import ModelConfig
 from taptr_ros.model.files import load_model, save_model
 from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
-from taptr_ros.runtime.exported import GRAPHS, MANIFEST, graph_path, read_manifest, write_manifest
+from taptr_ros.runtime.exported import GRAPHS, INT8_ENCODE, MANIFEST, graph_path, read_manifest, write_manifest
 from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
 from taptr_ros.runtime.loading import WEIGHTS as SHIPPED
 
@@ -177,8 +177,25 @@ def test_graphs_must_not_be_exchanged(shipped_copy: Path) -> None:
     config = read_manifest(shipped_copy).config
     shutil.copyfile(graph_path(shipped_copy, "init_queries"), graph_path(shipped_copy, "encode"))
     write_manifest(shipped_copy, config)
-    with pytest.raises(ModelFileError, match="it maps tokens, xy to content, context, state"):
-        load_backend(str(shipped_copy), threads=1)
+    with pytest.raises(
+        ModelFileError, match="it maps features_0, features_1, features_2, xy to content, context, state"
+    ):
+        load_backend(str(shipped_copy), threads=1, precision="float32")
+
+
+def test_graph_in_integers_is_checked_too(shipped_copy: Path) -> None:
+    graph = graph_path(shipped_copy, INT8_ENCODE)
+    content = graph.read_bytes()
+    graph.write_bytes(content[:-1])
+    with pytest.raises(ModelFileError, match="checksum"):
+        load_backend(str(shipped_copy), precision="float32")
+    graph.unlink()
+    with pytest.raises(ModelFileError, match="missing"):
+        load_backend(str(shipped_copy), precision="float32")
+    write_manifest(shipped_copy, read_manifest(SHIPPED / TAPTR_SMALL).config)
+    assert load_backend(str(shipped_copy)).info.precision == "float32"
+    with pytest.raises(InvalidConfigError, match="float32 only on cpu, not in int8"):
+        load_backend(str(shipped_copy), precision="int8")
 
 
 def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -> None:
@@ -187,8 +204,13 @@ def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -
             load_backend(str(exported), device=device)
     with pytest.raises(InvalidConfigError, match="device"):
         load_backend(str(exported), device="abacus")
-    with pytest.raises(InvalidConfigError, match="precision"):
-        load_backend(str(exported), precision="bfloat16")
+    for precision in ("bfloat16", "int8"):
+        with pytest.raises(InvalidConfigError, match=f"float32 only on cpu, not in {precision}"):
+            load_backend(str(exported), precision=precision)
+    with pytest.raises(InvalidConfigError, match="precision is 'float8'"):
+        load_backend(str(exported), precision="float8")
+    with pytest.raises(InvalidConfigError, match="int8 is for exported models"):
+        load_backend(str(model_file), precision="int8")
     with pytest.raises(InvalidConfigError, match="backend"):
         load_backend(str(exported), "tensorflow")
     with pytest.raises(InvalidConfigError, match="threads"):

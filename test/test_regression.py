@@ -58,7 +58,7 @@ def outputs(changes: dict[str, Any]) -> dict[str, NDArray[Any]]:
         rows = tracks.ids.astype(np.int64) - 1
         xy[frame, rows], visibility[frame, rows] = tracks.xy, tracks.visibility
     fitted = torch.from_numpy(fit_image(streams.view(0), config.height, config.width))
-    tokens = backend.network.encode(fitted).numpy()
+    (tokens,) = (part.numpy() for part in backend.network.encode(fitted))
     return {"xy": xy, "visibility": visibility, "tokens": tokens[:: len(tokens) // 20]}
 
 

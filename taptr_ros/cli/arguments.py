@@ -13,7 +13,7 @@ from typing import get_args
 
 from taptr_ros.errors import BackendUnavailableError
 from taptr_ros.runtime.backend import Backend
-from taptr_ros.runtime.loading import BACKENDS, TAPTR_SMALL, load_backend
+from taptr_ros.runtime.loading import BACKENDS, PRECISIONS, TAPTR_SMALL, load_backend
 from taptr_ros.tracking.config import Support, TrackerConfig
 
 
@@ -93,9 +93,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str = TAPTR
     group.add_argument("--device", default="cpu", help="where it runs: cpu, cuda, cuda:INDEX or tensorrt (onnxruntime)")
     group.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="numerical precision; bfloat16 with torch only",
+        choices=PRECISIONS,
+        default="auto",
+        help="numbers to compute with: int8 encodes images in 8-bit integers, with exported models on a processor; "
+        "bfloat16 is for torch; auto is int8 where the model has it, else float32 (default: auto)",
     )
     group.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads (default: the choice of the backend's library)"

@@ -107,7 +107,10 @@ def run(arguments: argparse.Namespace) -> None:
     entries = list(tqdm(measurements, total=total, unit="measurement", disable=None, dynamic_ncols=True))
     arguments.json.write_text(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1) + "\n")
     info = load(sizes[0]).info
-    print(f"{info.model} with {info.backend} on {info.device}, {arguments.threads} threads; {machine_name()}\n")
+    print(
+        f"{info.model} with {info.backend} on {info.device}, {info.precision}, {arguments.threads} threads; "
+        f"{machine_name()}\n"
+    )
     print(_table(entries))
     print()
     for peak in measure_peaks(info, arguments.seconds):
@@ -131,7 +134,7 @@ def _load(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Backen
     shape = ARCHITECTURES[arguments.model]
     height, width = size or ANY_SIZES[0]
     config = ModelConfig.released(name=arguments.model, height=height, width=width, **shape)
-    return TorchBackend(config, device=arguments.device, precision=arguments.precision)
+    return TorchBackend(config, device=arguments.device, precision=arguments.precision.replace("auto", "float32"))
 
 
 def machine_name() -> str:

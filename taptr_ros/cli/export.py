@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{report.points} points over {report.frames} frames, PyTorch against ONNX Runtime, largest differences:")
     print(f"  position    {report.largest_pixel_difference:.6f} px of the model's input")
     print(f"  visibility  {report.largest_visibility_difference:.6f}")
+    if report.int8 is not None:
+        print(f"With images encoded in 8-bit integers: {report.int8.median_pixel_difference:.2f} px in the median.")
     print(f"Exported: {report.folder}")
 
 

@@ -51,6 +51,8 @@ class BenchmarkEntry:
     """`encode`, `init`, `decode`, or `frame`: a whole `PointTracker.step` from a camera's image on."""
     model: str
     backend: str
+    precision: str
+    """Numbers that images are encoded in."""
     threads: int
     height: int
     width: int
@@ -109,7 +111,20 @@ def benchmark(
         for stage, camera, count, slots, call in _calls(backend, (height, width), images, points, memories):
             median, processor = _measure(_synchronised(call, info), seconds)
             yield BenchmarkEntry(
-                *(stage, info.model, info.backend, threads, height, width, *camera, count, slots, median, processor)
+                *(
+                    stage,
+                    info.model,
+                    info.backend,
+                    info.precision,
+                    threads,
+                    height,
+                    width,
+                    *camera,
+                    count,
+                    slots,
+                    median,
+                    processor,
+                )
             )
 
 

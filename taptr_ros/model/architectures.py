@@ -12,7 +12,7 @@ from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.tuning import Tuning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -29,15 +29,15 @@ ARCHITECTURES: dict[str, type[ModelConfig] | type[SmallConfig]] = {"taptrv3": Mo
 
 
 class Network(Protocol):
-    """What backends and export use of a network; S numbers of features in all, N points, D channels."""
+    """What backends and export use of a network; N points, D channels."""
 
     def state_dict(self) -> Mapping[str, Tensor]:
         """Return the parameters and buffers by name."""
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Map an RGB image [height,width,3], 0..255, to its features, of shape `Config.feature_shape`."""
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map an RGB image [height,width,3], 0..255, to its features, of shapes `Config.feature_shapes`."""
 
-    def features(self, encoded: Tensor) -> Any:
+    def features(self, encoded: Sequence[Tensor]) -> Any:
         """Make what `encode` returned ready for being sampled by `init_queries` and `decode`."""
 
     def init_queries(self, features: Any, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:

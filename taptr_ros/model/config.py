@@ -171,9 +171,9 @@ class ModelConfig:
         return 4
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape [S,D] of the tokens that `encode` returns."""
-        return (sum(height * width for height, width in self.level_sizes), self.hidden_dim)
+    def feature_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape [S,D] of the tokens, which are all that `encode` returns."""
+        return ((sum(height * width for height, width in self.level_sizes), self.hidden_dim),)
 
     @classmethod
     def released(cls, **changes: Any) -> ModelConfig:

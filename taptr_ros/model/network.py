@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,13 +41,14 @@ class TaptrNetwork(nn.Module):
         self.query_initializer = nn.Linear(config.levels * config.hidden_dim, config.hidden_dim)
         self.decoder = Decoder(config, self.levels)
 
-    def encode(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> tuple[Tensor]:
         """Map an RGB image [height,width,3], 0..255, of the configured size to tokens [S,D]."""
         normalised = ((image - self.mean) / self.std).permute(2, 0, 1).unsqueeze(0)
-        return self.encoder(self.backbone(normalised), self.form)
+        return (self.encoder(self.backbone(normalised), self.form),)
 
-    def features(self, tokens: Tensor) -> Sampler:
-        """Make tokens [S,D] ready for being sampled by `init_queries` and `decode`."""
+    def features(self, encoded: Sequence[Tensor]) -> Sampler:
+        """Make the tokens [S,D] that `encode` returned ready for being sampled by `init_queries` and `decode`."""
+        (tokens,) = encoded
         return sampler(tokens, self.levels, self.form)
 
     def init_queries(self, features: Sampler, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -87,12 +87,12 @@ class SmallConfig:
         excluded=(1.0,),
     )
     height: int = setting(
-        384,
+        512,
         "Input height in pixels; images are stretched to it.",
         limits=(1, MOST),
     )
     width: int = setting(
-        384,
+        512,
         "Input width in pixels; images are stretched to it.",
         limits=(1, MOST),
     )
@@ -146,7 +146,7 @@ class SmallConfig:
         return tuple((self.height // stride, self.width // stride) for stride in LEVEL_STRIDES)
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape of what `encode` returns: the levels' pixels and their channels, flattened."""
+    def feature_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes of what `encode` returns: the levels' pixels and their channels, finest first."""
         sizes = zip(self.level_sizes, self.level_channels, strict=True)
-        return (sum(height * width * channels for (height, width), channels in sizes),)
+        return tuple((height * width, channels) for (height, width), channels in sizes)

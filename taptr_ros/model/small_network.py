@@ -6,6 +6,8 @@ that restarts from the query on every frame) in forms that two processor cores r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -28,18 +30,14 @@ class SmallNetwork(nn.Module):
         self.decoder = SmallDecoder(config)
         self.patches_at: PatchesAt = GatheredPatches
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Map an RGB image [height,width,3], 0..255, of the configured size to its levels, as one vector."""
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map an RGB image [height,width,3], 0..255, of the configured size to its levels [h*w,C], finest first."""
         levels = self.encoder(image.permute(2, 0, 1).unsqueeze(0))
-        return torch.cat([level.permute(0, 2, 3, 1).flatten() for level in levels])
+        return tuple(level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels)
 
-    def features(self, encoded: Tensor) -> FeatureLevels:
-        """Cut what `encode` returned into its levels."""
-        sizes = self.config.level_sizes
-        channels = self.config.level_channels
-        counts = [height * width * depth for (height, width), depth in zip(sizes, channels, strict=True)]
-        levels = [part.view(-1, depth) for part, depth in zip(encoded.split(counts), channels, strict=True)]
-        return FeatureLevels(levels, sizes)
+    def features(self, encoded: Sequence[Tensor]) -> FeatureLevels:
+        """Make the levels that `encode` returned ready for being sampled."""
+        return FeatureLevels(encoded, self.config.level_sizes)
 
     def init_queries(self, features: FeatureLevels, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample new points at unit coordinates `xy` [N,2].

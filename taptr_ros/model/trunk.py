@@ -6,6 +6,7 @@ phones: inverted residuals with ReLU6 and without squeeze-and-excitation. What l
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class Trunk(nn.Module):
     """EfficientNet-Lite0 without what comes after stride 16.
 
     Its norms always use the statistics that came with the weights, in training too: batches are of few clips, whose
-    own statistics say little.
+    own statistics say little. Random weights come without any and need `measure_norms` first.
     """
 
     def __init__(self) -> None:
@@ -84,9 +85,20 @@ class Trunk(nn.Module):
                 module.eval()
         return self
 
+    @torch.no_grad()
+    def measure_norms(self, images: Tensor) -> list[Tensor]:
+        """Take the norms' statistics from images [B,3,H,W], 0..255; returns them, for several processes to agree on."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.train()
+        self(images)
+        self.train(self.training)
+        return [norm.get_buffer(name) for norm in norms for name in ("running_mean", "running_var")]
+
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images [B,3,H,W], 0..255, to [B,C,H/stride,W/stride] of strides 2, 4, 8 and 16."""
-        x = F.relu6(self.stem((images - PIXEL_MEAN) / PIXEL_RANGE))
+        x = F.relu6(self.stem((images - PIXEL_MEAN) * (1.0 / PIXEL_RANGE)))
         levels = [x]
         for number, block in enumerate(self.blocks):
             x = block(x)

@@ -28,9 +28,10 @@ class NodeConfig:
         "cpu",
         "Where the model runs: `cpu`, `cuda`, `cuda:INDEX` or, with ONNX Runtime, `tensorrt`.",
     )
-    precision: Literal["float32", "bfloat16"] = setting(
-        "float32",
-        "Numerical precision of the model; `bfloat16` with PyTorch only.",
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = setting(
+        "auto",
+        "Numbers that the model computes with: `int8` encodes images in 8-bit integers, with exported models on a "
+        "processor, `bfloat16` is for PyTorch. `auto` is `int8` where the model has it, else `float32`.",
     )
     threads: int = setting(
         0,

@@ -30,6 +30,8 @@ class BackendInfo:
     """Name of the backend, for instance `torch` or `onnxruntime`."""
     device: str
     """Device the backend computes on, for instance `cpu` or `cuda:0`."""
+    precision: str
+    """Numbers that images are encoded in: float32, bfloat16 or int8."""
     height: int
     """Input height in pixels that images are stretched to; 0 if every image keeps its own size."""
     width: int
@@ -61,12 +63,13 @@ class BackendInfo:
         return 4 * numbers
 
     @classmethod
-    def of_network(cls, config: Config, backend: str, device: str) -> BackendInfo:
+    def of_network(cls, config: Config, backend: str, device: str, precision: str) -> BackendInfo:
         """Describe a TAPTRv3 network that `backend` runs on `device`."""
         return cls(
             model=config.name,
             backend=backend,
             device=device,
+            precision=precision,
             height=config.height,
             width=config.width,
             content_dim=config.hidden_dim,
@@ -78,7 +81,7 @@ class BackendInfo:
             corner_aligned_coordinates=config.corner_aligned_coordinates,
             self_attention=config.self_attention,
             starting_queries_join_decoder=config.starting_queries_join_decoder,
-            feature_bytes=4 * math.prod(config.feature_shape),
+            feature_bytes=4 * sum(math.prod(shape) for shape in config.feature_shapes),
         )
 
 

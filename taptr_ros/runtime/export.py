@@ -1,4 +1,4 @@
-"""Export of a model to three ONNX graphs, and the comparison of both sides on real frames."""
+"""Export of a model to ONNX graphs, and the comparison of both sides on real frames."""
 
 from __future__ import annotations
 
@@ -16,13 +16,31 @@ from taptr_ros.errors import InvalidConfigError, ModelFileError
 from taptr_ros.model.architectures import Config, Network, build_network
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.files import load_model
+from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.runtime.backend import Backend
-from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, OPSET, graph_path, write_manifest
+from taptr_ros.runtime.exported import (
+    DECODE_INPUTS,
+    DECODE_OUTPUTS,
+    INT8_ENCODE,
+    OPSET,
+    feature_names,
+    graph_path,
+    write_manifest,
+)
+from taptr_ros.runtime.images import fit_image_to_bytes
 from taptr_ros.runtime.onnx_backend import OnnxBackend
+from taptr_ros.runtime.quantization import quantize_encoder
 from taptr_ros.runtime.torch_backend import TorchBackend, load_weights
 
 TOLERANCE = 0.01
 """Largest difference, in pixels of the network's input, between PyTorch and ONNX Runtime in float32."""
+
+INT8_TOLERANCE = 1.0
+"""Largest median difference, in pixels of the network's input, between images encoded in 8-bit integers and in
+float32."""
+
+CALIBRATION_IMAGES = 64
+"""Most frames that the ranges of integers are taken from."""
 
 COMPARED_POINTS = 8
 """The comparison tracks a grid of this many points squared."""
@@ -42,6 +60,10 @@ class ExportReport:
     """Largest distance between the two backends' positions, in pixels of the network's input."""
     largest_visibility_difference: float
     """Largest difference between the two backends' visibility probabilities."""
+    median_pixel_difference: float
+    """Median of the distances."""
+    int8: ExportReport | None = None
+    """The same for images encoded in 8-bit integers; None for a model that does not have that."""
 
 
 def export(
@@ -49,10 +71,11 @@ def export(
 ) -> ExportReport:
     """Export the model file `model` to `folder` and compare the two on `frames`, uint8 [H,W,3] RGB, at least two.
 
+    A small network is exported a second time with images encoded in 8-bit integers, whose ranges follow from `frames`.
     `size` is the input (height, width) that the graphs are fixed to; None keeps the model's own.
 
     Raises `ModelFileError` if the model cannot be read, or if the graphs disagree with it by more than `TOLERANCE`
-    pixels.
+    pixels, or those in integers by more than `INT8_TOLERANCE` in the median.
     """
     if len(frames) < 2:
         raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; use a longer video.")
@@ -63,36 +86,52 @@ def export(
     load_weights(network, weights)
     folder.mkdir(parents=True, exist_ok=True)
     write_graphs(network.prepare_for_inference(), config, folder)
+    graph_path(folder, INT8_ENCODE).unlink(missing_ok=True)
+    if isinstance(config, SmallConfig):
+        some = frames[:: -(-len(frames) // CALIBRATION_IMAGES)]
+        images = [fit_image_to_bytes(frame, config.height, config.width) for frame in some]
+        quantize_encoder(graph_path(folder, "encode"), graph_path(folder, INT8_ENCODE), images)
     write_manifest(folder, config)
-    report = compare(TorchBackend(config, weights), OnnxBackend(folder), frames, folder)
+    reference = TorchBackend(config, weights)
+    report = compare(reference, OnnxBackend(folder, precision="float32"), frames, folder)
     if not report.largest_pixel_difference < TOLERANCE:
         raise ModelFileError(
             f"The exported graphs in {folder} differ from PyTorch by {report.largest_pixel_difference:.4f} px, "
             f"more than {TOLERANCE} px; do not use them, and report this."
         )
-    return report
+    if not isinstance(config, SmallConfig):
+        return report
+    int8 = compare(reference, OnnxBackend(folder, precision="int8"), frames, folder)
+    if not int8.median_pixel_difference < INT8_TOLERANCE:
+        raise ModelFileError(
+            f"With images encoded in 8-bit integers, the graphs in {folder} differ from PyTorch by "
+            f"{int8.median_pixel_difference:.2f} px in the median, more than {INT8_TOLERANCE:.0f} px; export again "
+            "with --frames that look like the robot's images."
+        )
+    return dataclasses.replace(report, int8=int8)
 
 
 def write_graphs(network: Network, config: Config, folder: Path) -> None:
-    """Write the three graphs of a network in its grid form; N and M are dynamic, the image size is fixed."""
+    """Write the graphs of a network's functions, in its grid form; N and M are dynamic, the image size is fixed."""
     dim, points, slots = config.hidden_dim, 3, 2
     image = torch.zeros(config.height, config.width, 3)
-    tokens = torch.zeros(config.feature_shape)
+    names = feature_names(config)
+    features = tuple(torch.zeros(shape) for shape in config.feature_shapes)
     xy = torch.full((points, 2), 0.5)
     content, state = torch.zeros(points, dim), torch.zeros(points, config.state_dim)
     context = torch.zeros(points, 3, 3, config.context_dim)
     memory = torch.zeros(points, slots, dim)
     mask = torch.ones(points, dtype=torch.bool)
     decode_arguments = (
-        *(tokens, content, context, state, memory, memory, torch.ones(points, slots)),
+        *(content, context, state, memory, memory, torch.ones(points, slots)),
         *(torch.zeros(2, dim // 2), mask, mask),
     )
     per_point = {name: {0: "points"} for name in ("content", "context", "state", "updated", "active", "xy")}
     per_slot = {name: {0: "points", 1: "slots"} for name in ("keys", "values", "weights")}
     for name, graph, arguments, inputs, outputs in (
-        ("encode", _Encode(network), (image,), ("image",), ("tokens",)),
-        ("init_queries", _InitQueries(network), (tokens, xy), ("tokens", "xy"), ("content", "context", "state")),
-        ("decode", _Decode(network), decode_arguments, DECODE_INPUTS, DECODE_OUTPUTS),
+        ("encode", _Encode(network), (image,), ["image"], names),
+        ("init_queries", _InitQueries(network), (*features, xy), [*names, "xy"], ["content", "context", "state"]),
+        ("decode", _Decode(network), (*features, *decode_arguments), [*names, *DECODE_INPUTS], DECODE_OUTPUTS),
     ):
         with warnings.catch_warnings(), torch.no_grad():
             # The tracing exporter is deprecated in favour of one that cannot write opset 17, and it warns of every
@@ -115,11 +154,13 @@ def compare(reference: Backend, other: Backend, frames: Sequence[NDArray[np.uint
     xy, visibility = follow_grid(reference, frames)
     other_xy, other_visibility = follow_grid(other, frames)
     size = np.array([reference.info.width, reference.info.height])
+    differences = np.linalg.norm((xy - other_xy) * size, axis=-1)
     return ExportReport(
         folder=folder,
         frames=len(frames),
         points=xy.shape[1],
-        largest_pixel_difference=float(np.linalg.norm((xy - other_xy) * size, axis=-1).max()),
+        largest_pixel_difference=float(differences.max()),
+        median_pixel_difference=float(np.median(differences)),
         largest_visibility_difference=float(np.abs(visibility - other_visibility).max()),
     )
 
@@ -158,7 +199,7 @@ class _Encode(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.network.encode(image)
 
 
@@ -169,8 +210,9 @@ class _InitQueries(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, xy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.network.init_queries(self.network.features(tokens), xy)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *features, xy = inputs
+        return self.network.init_queries(self.network.features(features), xy)
 
 
 class _Decode(nn.Module):
@@ -180,6 +222,7 @@ class _Decode(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, tokens: Tensor, *tracks: Tensor) -> tuple[Tensor, ...]:
-        output = self.network.decode(self.network.features(tokens), DecoderInput(*tracks))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        features, tracks = inputs[: -len(DECODE_INPUTS)], inputs[-len(DECODE_INPUTS) :]
+        output = self.network.decode(self.network.features(features), DecoderInput(*tracks))
         return *self.network.estimates(output), output.state, output.content

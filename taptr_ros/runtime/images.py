@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,12 +19,20 @@ def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.f
     Enlarging is bilinear with half-pixel centres and no rounding, as in the released evaluation (spec section 1);
     shrinking averages areas, because bilinear sampling would alias.
     """
-    pixels = image.astype(np.float32)
+    return np.asarray(_stretched(image.astype(np.float32), height, width), np.float32)
+
+
+def fit_image_to_bytes(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Stretch an image as `fit_image` does, but rounded to uint8 [height,width,3], which takes a third of the time."""
+    return np.asarray(_stretched(image, height, width), np.uint8)
+
+
+def _stretched(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Stretch an image [H,W,3] to [height,width,3]; it keeps its type."""
     if image.shape[:2] == (height, width):
-        return pixels
+        return image
     shrinks = image.shape[0] > height and image.shape[1] > width
-    fitted = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(fitted, np.float32)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def opencv_path(path: Path) -> str:

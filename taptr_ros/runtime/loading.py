@@ -29,6 +29,9 @@ MODEL_FILE = "model.safetensors"
 BACKENDS = ("torch", "onnxruntime", "opencv")
 """Names that `load_backend` takes for `backend`."""
 
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+"""Names that `load_backend` takes for `precision`."""
+
 
 def load_backend(
     model: str,
@@ -37,7 +40,7 @@ def load_backend(
     device: str | None = None,
     size: tuple[int, int] | None = None,
     threads: int | None = None,
-    precision: str = "float32",
+    precision: str = "auto",
 ) -> Backend:
     """Load a model.
 
@@ -49,7 +52,8 @@ def load_backend(
         device: cpu, cuda, cuda:INDEX, or (ONNX Runtime) tensorrt; None is cpu.
         size: input (height, width) that images are stretched to; None takes the model's own.
         threads: CPU threads; None leaves the library's choice.
-        precision: float32 or bfloat16 (PyTorch only).
+        precision: float32, bfloat16 (PyTorch only), or int8 (exported models on a CPU), which encodes images in 8-bit
+            integers and computes the rest in float32; auto takes int8 where the model has it, else float32.
 
     Raises:
         ModelFileError: the model is missing, damaged, or of a kind that `backend` cannot run.
@@ -58,6 +62,8 @@ def load_backend(
     """
     if backend is not None and backend not in BACKENDS:
         raise InvalidConfigError(f"backend is {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    if precision not in PRECISIONS:
+        raise InvalidConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
     if threads is not None and threads < 1:
         raise InvalidConfigError(f"threads is {threads}; use a positive whole number.")
     if size is not None and size[0] * size[1] > MAX_IMAGE_PIXELS:
@@ -84,7 +90,7 @@ def shared_backend(
     device: str | None = None,
     size: tuple[int, int] | None = None,
     threads: int | None = None,
-    precision: str = "float32",
+    precision: str = "auto",
 ) -> Backend:
     """Load a model as `load_backend` does, or return it if this process has it already: backends keep no state."""
     key = (model, backend, device, size, threads, precision)
@@ -162,7 +168,7 @@ def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int |
 
     from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
 
-    if device != "cpu" or precision != "float32":
+    if device != "cpu" or precision not in ("auto", "float32"):
         raise InvalidConfigError("Lucas-Kanade runs on the CPU in float32 only; leave out --device and --precision.")
     backend = LucasKanadeBackend(size)
     _limit_threads(backend, threads, cv2.setNumThreads)
@@ -180,9 +186,7 @@ def _load_exported(
             "onnxruntime-gpu."
         ) from error
 
-    if precision != "float32":
-        raise InvalidConfigError(f"An exported model computes in float32, not {precision}; leave out --precision.")
-    backend = OnnxBackend(path, device=device, threads=threads)
+    backend = OnnxBackend(path, device=device, threads=threads, precision=precision)
     own = (backend.info.height, backend.info.width)
     if size not in (None, own):
         raise InvalidConfigError(
@@ -210,6 +214,9 @@ def _load_model_file(
     config, weights = load_model(path)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])
-    backend = TorchBackend(config, weights, device=device, precision=precision)
+    if precision == "int8":
+        raise InvalidConfigError("int8 is for exported models; run `taptr export`, or use another --precision.")
+    chosen = "float32" if precision == "auto" else precision
+    backend = TorchBackend(config, weights, device=device, precision=chosen)
     _limit_threads(backend, threads, torch.set_num_threads)
     return backend

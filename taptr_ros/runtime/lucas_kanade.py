@@ -54,6 +54,7 @@ class LucasKanadeBackend:
             model="lucas_kanade",
             backend="opencv",
             device="cpu",
+            precision="float32",
             height=height,
             width=width,
             content_dim=0,

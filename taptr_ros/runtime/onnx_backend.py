@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
 from taptr_ros.model.rotary import rotary_phase
 from taptr_ros.runtime.backend import BackendInfo, Decoded, NumpyArrays, QueryArrays, TrackArrays
-from taptr_ros.runtime.exported import DECODE_INPUTS, DECODE_OUTPUTS, GRAPHS, MANIFEST, ExportedModel, read_manifest
-from taptr_ros.runtime.images import fit_image
+from taptr_ros.runtime.exported import (
+    DECODE_INPUTS,
+    DECODE_OUTPUTS,
+    GRAPHS,
+    INT8_ENCODE,
+    MANIFEST,
+    ExportedModel,
+    feature_names,
+    read_manifest,
+)
+from taptr_ros.runtime.images import fit_image, fit_image_to_bytes
 from taptr_ros.runtime.processors import usable_processors
 
 PROVIDERS = {
@@ -36,29 +45,40 @@ FEWEST_ROWS = 16
 class OnnxBackend:
     """`Backend` that runs the three graphs of an exported model; needs no PyTorch."""
 
-    def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, device: str = "cpu", threads: int | None = None, precision: str = "auto"
+    ) -> None:
         """Load the model in `folder` for `device`: one of `PROVIDERS`, or `cuda:INDEX` or `tensorrt:INDEX`.
 
-        `threads` limits the CPU threads; None leaves the choice to ONNX Runtime.
+        `threads` limits the CPU threads; None leaves the choice to ONNX Runtime. `precision` is float32, int8, which
+        encodes images in 8-bit integers on a CPU, or auto: int8 on a CPU if the model has it.
 
-        Raises `ModelFileError` for a missing or damaged model and `BackendUnavailableError` if the installed ONNX
-        Runtime lacks the provider or the machine lacks the device.
+        Raises `ModelFileError` for a missing or damaged model, `BackendUnavailableError` if the installed ONNX Runtime
+        lacks the provider or the machine lacks the device, and `InvalidConfigError` for a precision that this model
+        does not have there.
         """
         model = read_manifest(folder)
         config = model.config
         kind, self._index = _parse_device(device)
+        has_int8 = model.has_int8 and kind == "cpu"
+        if precision not in ("auto", "float32", "int8") or (precision == "int8" and not has_int8):
+            offered = "float32 and int8" if has_int8 else "float32 only"
+            raise InvalidConfigError(f"{folder} computes in {offered} on {kind}, not in {precision}.")
+        self._in_int8 = has_int8 and precision != "float32"
+        self._feature_names = feature_names(config)
         # Where points do not attend to each other, every thread has some of them to itself: threads that share every
         # operator of so small a network wait for each other most of the time.
         self._shares = 1 if config.self_attention or kind != "cpu" else threads or usable_processors()
         self._pool = ThreadPoolExecutor(self._shares)
-        self._encode = _session(model, GRAPHS[0], device, threads)
+        encode = INT8_ENCODE if self._in_int8 else GRAPHS[0]
+        self._encode = _session(model, encode, device, threads)
         own = threads if self._shares == 1 else 1
         self._init_queries, self._decode = (_session(model, name, device, own) for name in GRAPHS[1:])
-        for name, session in zip(GRAPHS, (self._encode, self._init_queries, self._decode), strict=True):
+        for name, session in zip((encode, *GRAPHS[1:]), (self._encode, self._init_queries, self._decode), strict=True):
             _check_graph(model, name, session)
         self._fixed_shapes = kind in FIXED_SHAPE_DEVICES
         self._memory = "cpu" if kind == "cpu" else "cuda"
-        self._info = BackendInfo.of_network(config, "onnxruntime", device)
+        self._info = BackendInfo.of_network(config, "onnxruntime", device, "int8" if self._in_int8 else "float32")
 
     @property
     def info(self) -> BackendInfo:
@@ -72,13 +92,14 @@ class OnnxBackend:
         return TrackArrays(NumpyArrays(), self._info, capacity, slots)
 
     def encode(self, image: NDArray[np.uint8]) -> Any:
-        """Compute the tokens of an image, uint8 [H,W,3] RGB; they stay on the device."""
-        fitted = fit_image(image, self._info.height, self._info.width)
+        """Compute the features of an image, uint8 [H,W,3] RGB; they stay on the device."""
+        fit = fit_image_to_bytes if self._in_int8 else fit_image
         binding = self._encode.io_binding()
-        binding.bind_cpu_input("image", fitted)
-        binding.bind_output("tokens", self._memory, self._index)
+        binding.bind_cpu_input("image", fit(image, self._info.height, self._info.width))
+        for name in self._feature_names:
+            binding.bind_output(name, self._memory, self._index)
         self._encode.run_with_iobinding(binding)
-        return binding.get_outputs()[0]
+        return dict(zip(self._feature_names, binding.get_outputs(), strict=True))
 
     def init_queries(self, features: Any, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""
@@ -190,9 +211,10 @@ def _check_graph(model: ExportedModel, name: str, session: onnxruntime.Inference
     Numbers of points and of slots may be anything; an output's shape counts as far as the graph knows it.
     """
     config = model.config
+    names = feature_names(config)
     shapes: dict[str, tuple[int | None, ...]] = {
         "image": (config.height, config.width, 3),
-        "tokens": config.feature_shape,
+        **dict(zip(names, config.feature_shapes, strict=True)),
         "phase": (2, config.hidden_dim // 2),
         **dict.fromkeys(("content", "next_content"), (None, config.hidden_dim)),
         **dict.fromkeys(("state", "next_state"), (None, config.state_dim)),
@@ -202,7 +224,10 @@ def _check_graph(model: ExportedModel, name: str, session: onnxruntime.Inference
         "xy": (None, 2),
         **dict.fromkeys(("visibility", "confidence", "updated", "active"), (None,)),
     }
-    needed, optional, returned = _SIGNATURES[name]
+    needed, optional, returned = {
+        "init_queries": ({*names, "xy"}, set[str](), {"content", "context", "state"}),
+        "decode": ({*names}, {*names, *DECODE_INPUTS}, {*DECODE_OUTPUTS}),
+    }.get(name, ({"image"}, set(), {*names}))
     taken = {argument.name: argument for argument in session.get_inputs()}
     given = {argument.name: argument for argument in session.get_outputs()}
     problem = ""
@@ -217,18 +242,13 @@ def _check_graph(model: ExportedModel, name: str, session: onnxruntime.Inference
         raise ModelFileError(f"{model.graph(name)} does not fit {MANIFEST} ({problem}); export the model again.")
 
 
-_SIGNATURES: dict[str, tuple[set[str], set[str], set[str]]] = {
-    "encode": ({"image"}, set(), {"tokens"}),
-    "init_queries": ({"tokens", "xy"}, set(), {"content", "context", "state"}),
-    "decode": ({"tokens"}, {*DECODE_INPUTS}, {*DECODE_OUTPUTS}),
-}
-"""What each graph must take, what it may take, and what it returns."""
-
 _ADVICE = "check the GPU, its driver and CUDA's libraries, or use --device cpu."
 
 
-def _run(session: onnxruntime.InferenceSession, tokens: Any, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Run a graph on tokens that may be on a device and on inputs in main memory; returns its outputs as numpy.
+def _run(
+    session: onnxruntime.InferenceSession, features: dict[str, Any], inputs: dict[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Run a graph on features that may be on a device and on inputs in main memory; returns its outputs as numpy.
 
     A graph lacks the inputs that its network does not use, `active` for instance if points do not attend to each other.
     """
@@ -238,4 +258,4 @@ def _run(session: onnxruntime.InferenceSession, tokens: Any, inputs: dict[str, N
         for name, array in inputs.items()
         if name in used
     }
-    return [output.numpy() for output in session.run_with_ort_values(None, {DECODE_INPUTS[0]: tokens, **values})]
+    return [output.numpy() for output in session.run_with_ort_values(None, {**features, **values})]

@@ -74,7 +74,7 @@ class TorchBackend:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
         self._arrays = TorchArrays(self._device)
-        self._info = BackendInfo.of_network(config, "torch", str(self._device))
+        self._info = BackendInfo.of_network(config, "torch", str(self._device), precision)
 
     @property
     def info(self) -> BackendInfo:
@@ -90,7 +90,7 @@ class TorchBackend:
         fitted = fit_image(image, self._info.height, self._info.width)
         with self._inference():
             encoded = self.network.encode(torch.from_numpy(fitted).to(self._device))
-            return self.network.features(encoded.float())
+            return self.network.features([part.float() for part in encoded])
 
     def init_queries(self, features: Any, xy: NDArray[np.float32]) -> QueryArrays:
         """Sample content and context of new points at unit coordinates `xy` [N,2]."""

@@ -93,6 +93,9 @@ class _Run:
         progress = tqdm(steps, unit="step", disable=None if self.place.leads else True, dynamic_ncols=True)
         batches = self.batches.draw(steps)
         coming = next(batches, None)
+        if coming is not None and self.state.has_random_trunk:
+            images = coming.images.flatten(0, 1).permute(0, 3, 1, 2).float()
+            processes.average(self.state.network.encoder.trunk.measure_norms(images), self.place)
         for step in progress:
             batch, stage = coming, self.config.stage_at(step)[0]
             if batch is None:

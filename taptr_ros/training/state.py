@@ -59,6 +59,11 @@ class TrainingState:
         self.best_score = -1.0
         """Best score of an evaluation so far."""
 
+    @property
+    def has_random_trunk(self) -> bool:
+        """Whether the trunk's weights have just been drawn at random."""
+        return self.step == 0 and self.config.initial is None and not self.config.pretrained_trunk
+
     def _load_initial(self, path: Path) -> None:
         config, weights = load_model(path)
         if not isinstance(config, SmallConfig):
