@@ -19,6 +19,7 @@ from taptr_ros.cli import EXIT_BAD_INPUT, main  # noqa: E402
 from taptr_ros.errors import DatasetError, InvalidConfigError, ModelFileError  # noqa: E402
 from taptr_ros.model.files import load_model  # noqa: E402
 from taptr_ros.model.small_network import SmallNetwork  # noqa: E402
+from taptr_ros.model.trunk import Trunk  # noqa: E402
 from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.training import processes  # noqa: E402
 from taptr_ros.training.batches import (  # noqa: E402
@@ -395,6 +396,27 @@ def test_the_trunk_starts_from_its_weights_and_learns_more_slowly(tmp_path: Path
     (tmp_path / "weights.pth").write_bytes(b"other")
     with pytest.raises(ModelFileError, match="SHA-256"):
         read_trunk_weights(tmp_path / "weights.pth")
+
+
+def test_a_random_trunk_measures_its_norms_on_the_first_images(tmp_path: Path) -> None:
+    """Otherwise its signals would die out within a few layers, and no comparison with trained weights were fair."""
+    torch.manual_seed(1)
+    trunk = Trunk().train()
+    images = torch.from_numpy(generate(SCENES, 2).frames).permute(0, 3, 1, 2).float()
+    before = trunk(images)[-1].std()
+    trunk.measure_norms(images)
+    assert trunk(images)[-1].std() > 10.0 * before
+    outputs: list[torch.Tensor] = []
+    trunk.blocks[5].project.norm.register_forward_hook(lambda _, __, output: outputs.append(output))
+    trunk(images)
+    assert float(outputs[0].detach().mean((0, 2, 3)).abs().max()) < 0.2
+    assert float((outputs[0].detach().std((0, 2, 3)) - 1.0).abs().max()) < 0.2
+
+    measured = train(tiny_recipe(pretrained_trunk=False), tmp_path, minutes=0.0).network.encoder.trunk
+    mean = measured.stem.norm.get_buffer("running_mean")
+    assert mean.abs().max() > 0.0
+    resumed = train(tiny_recipe(pretrained_trunk=False), tmp_path).network.encoder.trunk
+    torch.testing.assert_close(resumed.stem.norm.get_buffer("running_mean"), mean)
 
 
 def test_a_run_stops_in_time_and_goes_on(tmp_path: Path) -> None:
