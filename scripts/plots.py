@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw the plots in docs/ as SVG.
 
-    taptr bench --threads 2 --images 480x640 --points 1,64,128,256 --memory 512 --json times_384.json
+    taptr bench --threads 2 --images 480x640 --points 1,64,128,256 --memory 512 --json times_512.json
     python scripts/plots.py bench docs/performance.svg times_*.json     # a line for each input size
     python scripts/plots.py training docs/training.svg runs/gpu runs/gpu_refine    # in their order
     python scripts/plots.py endurance docs/endurance.svg results/endurance.json

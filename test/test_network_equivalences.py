@@ -32,7 +32,8 @@ def random(*shape: int, seed: int = 0, dtype: Any = torch.float32) -> Any:
 
 def tiny_tokens(network: TaptrNetwork, dtype: Any = torch.float32) -> Any:
     image = np.random.default_rng(1).integers(0, 256, (*tiny_network.SIZE, 3))
-    return network.encode(torch.from_numpy(image).to(dtype))
+    (tokens,) = network.encode(torch.from_numpy(image).to(dtype))
+    return tokens
 
 
 def tiny_net(**changes: Any) -> TaptrNetwork:
