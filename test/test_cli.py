@@ -361,7 +361,7 @@ def test_bench_writes_its_list_and_prints_a_table_with_the_peak(tmp_path, capfd)
     assert main(["bench", *LUCAS_KANADE, *settings, "--threads", "1", "--json", str(out)]) == 0
     entries = json.loads(out.read_text())
     assert [entry["stage"] for entry in entries] == ["encode", *["init"] * 2, *["decode"] * 4, *["frame"] * 4]
-    keys = ["stage", "model", "backend", "threads", "height", "width", "image_height", "image_width"]
+    keys = ["stage", "model", "backend", "precision", "threads", "height", "width", "image_height", "image_width"]
     keys += ["points", "memory", "median_s", "cpu_s"]
     assert all(list(entry) == keys for entry in entries)
     assert all((entry["threads"], entry["height"], entry["width"]) == (1, 48, 64) for entry in entries)

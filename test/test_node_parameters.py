@@ -71,7 +71,7 @@ def test_every_backend_can_be_chosen() -> None:
     ("changes", "words"),
     [
         ({"backend": "tensorflow"}, "choose one of auto, torch, onnxruntime, opencv"),
-        ({"precision": "float16"}, "choose one of float32, bfloat16"),
+        ({"precision": "float16"}, "choose one of auto, float32, bfloat16, int8"),
         ({"device": 0}, "use a string"),
         ({"autostart": 1}, "use true or false"),
     ],

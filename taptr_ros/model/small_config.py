@@ -80,7 +80,7 @@ class SmallConfig:
         limits=(1, MOST),
     )
     context_renewal: float = setting(
-        0.2,
+        0.3,
         "How much of a context is replaced, every few frames, by what surrounds the point there: CCA compares with how "
         "a point looked lately then, not with how it looked when it was chosen. 0 never renews, as in the paper.",
         limits=(0.0, 1.0),
@@ -97,7 +97,7 @@ class SmallConfig:
         limits=(1, MOST),
     )
     visible_threshold: float = setting(
-        0.35,
+        0.3,
         "Probability of being visible and close above which a point counts as visible. Reporting a point raises the "
         "Jaccard J exactly if that probability is above J / (1 + J).",
         limits=(0.0, 1.0),
