@@ -52,10 +52,10 @@ ANY_SIZES = [(256, 256), (384, 512)]
 """Input sizes (height, width) to time where the model has none of its own."""
 
 OUTPUT = """\
-The JSON file is a list of {"stage", "model", "backend", "precision", "threads", "height", "width", "image_height", "image_width",
-"points", "memory", "median_s", "cpu_s"}: median seconds per call, on the wall clock and summed over CPU threads. The
-fastest that a plain matrix product (and, with PyTorch, a convolution) runs on this machine is printed below the table,
-for comparison.
+The JSON file is a list of {"stage", "model", "backend", "precision", "threads", "height", "width", "image_height",
+"image_width", "points", "memory", "median_s", "cpu_s"}: median seconds per call, on the wall clock and summed over CPU
+threads. The fastest that a plain matrix product (and, with PyTorch, a convolution) runs on this machine is printed
+below the table, for comparison.
 """
 
 

@@ -29,9 +29,8 @@ MOVING = 4.0
 LONG_OCCLUSION = 8
 """Frames that a point has to be hidden for, before it is visible again, to be chosen more often still."""
 
-FASTEST = 20.0, 0.08
-"""Views whose points move by more than this many pixels between frames, in the median, and by more than this share of
-the view's side are drawn again."""
+FASTEST = 20.0
+"""Views whose points move by more than this many pixels between frames, in the median, are drawn again."""
 
 TURNED_SHARE = 0.4
 """Share of the views whose camera also turns about its axis and zooms: wrist cameras do, and few scenes."""
@@ -140,7 +139,7 @@ def draw_view(tracks: ClipTracks, contrast_in: ContrastIn, stage: StageConfig, r
         inside = ((xy >= -0.5) & (xy < stage.size - 0.5)).all(axis=-1)
     visible, known = tracks.visible[:, frames] & inside, tracks.known[:, frames]
     points = choose_points(xy, visible, contrast_in(int(frames[0])), stage.points, rng)
-    if points is None or median_step(xy, visible, gap) >= max(FASTEST[0], FASTEST[1] * stage.size):
+    if points is None or median_step(xy, visible, gap) >= FASTEST:
         return None
     learnt_from = visible[points, 1 + stage.lead :].any(axis=1)
     if learnt_from.sum() < min(FEWEST_POINTS, stage.points):
