@@ -19,7 +19,7 @@ from taptr_ros.cli import main  # noqa: E402
 from taptr_ros.errors import ModelFileError  # noqa: E402
 from taptr_ros.runtime import quantization  # noqa: E402
 from taptr_ros.runtime.export import compare, export  # noqa: E402
-from taptr_ros.runtime.exported import INT8_ENCODE, graph_path  # noqa: E402
+from taptr_ros.runtime.exported import INT8_ENCODE, OPSET, graph_path  # noqa: E402
 from taptr_ros.runtime.images import fit_image_to_bytes  # noqa: E402
 from taptr_ros.runtime.loading import WEIGHTS  # noqa: E402
 from taptr_ros.runtime.onnx_backend import OnnxBackend  # noqa: E402
@@ -74,6 +74,13 @@ def test_no_two_products_overflow_16_bits(folder: Path) -> None:
     assert len(kernels) == len(convolutions) > 30
     assert max(np.abs(kernel.astype(int)).max() for kernel in kernels) == LARGEST_WEIGHT
     assert 2 * 255 * LARGEST_WEIGHT < 2**15
+
+
+def test_graph_holds_plain_operators_only(folder: Path) -> None:
+    model = onnx.load(graph_path(folder, INT8_ENCODE))
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert {node.domain for node in model.graph.node} == {""}
 
 
 def test_tracks_are_close_on_fresh_scenes() -> None:

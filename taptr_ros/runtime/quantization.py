@@ -69,6 +69,10 @@ def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.
             extra_options={"TensorQuantOverrides": overrides},
         )
         integer = onnx.load(integer_path)
+    # The tools have added all that ONNX Runtime knows; none of it is used.
+    plain = [opset for opset in integer.opset_import if not opset.domain]
+    del integer.opset_import[:]
+    integer.opset_import.extend(plain)
     _take_bytes(integer.graph, pixels, images[0].shape)
     _give_unit_vectors(integer.graph, levels, [output.name for output in whole.graph.output])
     onnx.save(integer, quantized)
