@@ -97,6 +97,9 @@ def test_graph_takes_the_image_as_it_is(folder: Path) -> None:
     assert fit_image_to_bytes(image, *SIZE) is image
     backend = OnnxBackend(folder, precision="int8")
     before = {name: value.numpy() for name, value in backend.encode(image).items()}
+    mirrored = backend.encode(np.ascontiguousarray(image[:, ::-1]))
+    for name, value in backend.encode(image[:, ::-1]).items():
+        np.testing.assert_array_equal(value.numpy(), mirrored[name].numpy())
     image[64, 80] ^= 8
     after = {name: value.numpy() for name, value in backend.encode(image).items()}
     assert any((before[name] != after[name]).any() for name in before)
