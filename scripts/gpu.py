@@ -88,7 +88,7 @@ def main() -> None:
     results.note("training", lambda: trained(config, arguments.run, arguments.minutes))
     results.note("kept", lambda: keep(arguments.run, arguments.out))
     if (arguments.run / LATEST_MODEL).exists():
-        for size in (256, 384):
+        for size in (256, 512):
             results.note(f"latency {size}", lambda size=size: latency(arguments.run / LATEST_MODEL, size, device))
     results.note("onnxruntime", onnxruntime_providers)
     # What costs the training nothing comes last.
