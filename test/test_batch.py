@@ -34,6 +34,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 from taptr_ros.cli.batch.crew import connected  # noqa: E402
 from taptr_ros.cli.batch.dataset import Dataset  # noqa: E402
+from taptr_ros.cli.batch.model import Model  # noqa: E402
 from taptr_ros.cli.batch.rows import SCHEMA  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -626,3 +627,13 @@ def test_nothing_is_lost_or_doubled_when_a_node_and_the_command_are_killed() -> 
     assert result["recordings whose rows are not those of taptr track"] == []
     assert result["rows"] == 9 * 20 * 36
     assert result["done when the node was killed"] < result["done when the command was killed"] < 9
+
+
+def test_what_one_kind_of_device_made_is_not_taken_for_that_of_another() -> None:
+    """On a processor `auto` encodes images in integers, elsewhere it does not."""
+
+    def identity(device: str) -> list[Any]:
+        return Model("taptr_small", "0" * 64, None, device, None, 1, "auto").identity
+
+    assert identity("cpu") != identity("cuda")
+    assert identity("cuda:0") == identity("cuda:1")
