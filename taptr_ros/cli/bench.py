@@ -134,7 +134,7 @@ def _load(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Backen
     shape = ARCHITECTURES[arguments.model]
     height, width = size or ANY_SIZES[0]
     config = ModelConfig.released(name=arguments.model, height=height, width=width, **shape)
-    return TorchBackend(config, device=arguments.device, precision=arguments.precision.replace("auto", "float32"))
+    return TorchBackend(config, device=arguments.device, precision=arguments.precision)
 
 
 def machine_name() -> str:

@@ -110,22 +110,8 @@ def benchmark(
         height, width = size or (info.height, info.width)
         for stage, camera, count, slots, call in _calls(backend, (height, width), images, points, memories):
             median, processor = _measure(_synchronised(call, info), seconds)
-            yield BenchmarkEntry(
-                *(
-                    stage,
-                    info.model,
-                    info.backend,
-                    info.precision,
-                    threads,
-                    height,
-                    width,
-                    *camera,
-                    count,
-                    slots,
-                    median,
-                    processor,
-                )
-            )
+            runs = info.model, info.backend, info.precision, threads
+            yield BenchmarkEntry(stage, *runs, height, width, *camera, count, slots, median, processor)
 
 
 def measure_peaks(info: BackendInfo, seconds: float) -> Iterator[Peak]:

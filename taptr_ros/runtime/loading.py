@@ -216,7 +216,6 @@ def _load_model_file(
         config = dataclasses.replace(config, height=size[0], width=size[1])
     if precision == "int8":
         raise InvalidConfigError("int8 is for exported models; run `taptr export`, or use another --precision.")
-    chosen = "float32" if precision == "auto" else precision
-    backend = TorchBackend(config, weights, device=device, precision=chosen)
+    backend = TorchBackend(config, weights, device=device, precision=precision)
     _limit_threads(backend, threads, torch.set_num_threads)
     return backend

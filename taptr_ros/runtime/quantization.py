@@ -19,6 +19,8 @@ from onnx.utils import Extractor
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from taptr_ros.model.trunk import PIXEL_MEAN, PIXEL_RANGE
+
 LARGEST_WEIGHT = 64
 """Weights are integers from -64 to 64. Processors without instructions for neural networks (VNNI) add two products of
 an activation, 0 to 255, and a weight in 16 bits, which larger weights could overflow."""
@@ -26,8 +28,8 @@ an activation, 0 to 255, and a weight in 16 bits, which larger weights could ove
 OPERATORS = ("Conv", "Clip", "Relu", "Add", "Concat", "Reshape", "Transpose")
 """ONNX operators that compute in integers."""
 
-PIXEL_SCALE, PIXEL_ZERO = np.float32(1.0 / 128.0), np.uint8(127)
-"""What an image's integers stand for once the network has normalised them: (image - 127) / 128."""
+PIXEL_SCALE, PIXEL_ZERO = np.float32(1.0 / PIXEL_RANGE), np.uint8(PIXEL_MEAN)
+"""What an image's integers stand for once the network has normalised them."""
 
 
 def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.uint8]]) -> None:
@@ -49,10 +51,8 @@ def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.
         # That the graph has been prepared.
         convolutions.metadata_props.extend(whole.metadata_props)
         _enlarge_by_copies(convolutions.graph)
-        arrays = [
-            np.float32(PIXEL_SCALE) * (image.transpose(2, 0, 1)[None] - np.float32(PIXEL_ZERO)) for image in images
-        ]
-        _correct_biases(convolutions, [{pixels: array} for array in arrays])
+        inputs = [{pixels: PIXEL_SCALE * (image.transpose(2, 0, 1)[None] - np.float32(PIXEL_ZERO))} for image in images]
+        _correct_biases(convolutions, inputs)
         onnx.save(convolutions, float_path)
         weights = {"quant_type": QuantType.QInt8, "symmetric": True, "reduce_range": True, "axis": 0}
         overrides = {node.input[1]: [weights] for node in convolutions.graph.node if node.op_type == "Conv"}
@@ -60,7 +60,7 @@ def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.
         quantize_static(
             str(float_path),
             str(integer_path),
-            _Images([{pixels: array} for array in arrays]),
+            _Images(inputs),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,

@@ -56,10 +56,12 @@ class TorchBackend:
     ) -> None:
         """Build the network of `config` and load `weights` (name to array); without them they are random.
 
-        `device` is "cpu", "cuda" or "cuda:INDEX"; `precision` is "float32" or "bfloat16" (autocast).
+        `device` is "cpu", "cuda" or "cuda:INDEX"; `precision` is "float32", "bfloat16" (autocast) or "auto",
+        which is float32.
         Raises `ModelFileError` if the weights do not fit the configuration, `BackendUnavailableError` if the device is
         absent, and `InvalidConfigError` for an unknown precision.
         """
+        precision = "float32" if precision == "auto" else precision
         if precision not in PRECISIONS:
             raise InvalidConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
         self._device = _find_device(device)
