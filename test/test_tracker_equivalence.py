@@ -176,6 +176,17 @@ def test_renewed_contexts_equal_the_plain_method():
     assert min(changes) > 0.01
 
 
+def test_contexts_of_points_that_do_not_count_as_visible_stay():
+    """However sure the decoder is: a search may just have put such a point back to where it was."""
+    config = TrackerConfig(memory_slots=8, visible_threshold=0.99999, visibility_hysteresis=0.0)
+    followed = []
+    for renewal in (0.0, 0.5):
+        tracker = PointTracker(ReferenceBackend(context_renewal=renewal, renewal_similarity=0.99), config)
+        tracker.add(POINTS)
+        followed.append([tracks.xy for tracks in run(tracker, range(FRAMES))])
+    np.testing.assert_array_equal(*followed)
+
+
 POINTS = np.array([[30.0, 40.0], [80.5, 60.25], [120.0, 90.0], [100.0, 30.0]])
 
 

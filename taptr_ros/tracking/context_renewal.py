@@ -24,9 +24,9 @@ def due(age: Array, tuning: Tuning) -> Array:
 
 
 def renewed(context: Array, query: Array, around: Array, share: Array | float, tuning: Tuning) -> Array:
-    """Return contexts moved by `share` towards what surrounds their points now, or back to those of their queries.
+    """Return contexts moved by `share` towards what surrounds their points now, or back to those of the queries.
 
-    The more the surroundings look like the query's, the more it is back.
+    The more alike the surroundings are to the query's, the nearer the target is to the query's context.
 
     Args:
         context: [N,3,3,E] contexts.
@@ -37,7 +37,7 @@ def renewed(context: Array, query: Array, around: Array, share: Array | float, t
     """
     cells = (1, 2, 3)
     changed = tuning.renewal_similarity
-    # Not zero outside the image, where there is nothing: the root has no gradient there.
+    # Surroundings outside the image are zero, where a root has no finite gradient.
     length = ((query * query).sum(cells) * (around * around).sum(cells) + 1e-12) ** 0.5
     similarity = (query * around).sum(cells) / length
     back = ((similarity - changed) / (1.0 - changed)).clip(0.0, 1.0).reshape(-1, 1, 1, 1)

@@ -62,7 +62,7 @@ class Search:
         by_id = np.argsort(live["id"])
         rows = by_id[np.searchsorted(live["id"], self._proposed["id"], sorter=by_id)]
         back = np.flatnonzero(~is_seen[rows])
-        for name in ("xy", "frozen"):
+        for name in ("xy", "visibility", "confidence", "frozen"):
             live[name][rows[back]] = self._proposed[name][back]
         self._arrays.state[rows[back]] = self._states[back]
         self._returned = self._proposed["id"][back]

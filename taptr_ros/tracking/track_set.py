@@ -204,7 +204,7 @@ class TrackSet:
         if not share:
             return
         live, arrays, tuning = self._table.live, self._arrays, self._info.tuning
-        seen = seen_probability(live) >= tuning.renewal_visibility
+        seen = live["visible"] & (seen_probability(live) >= tuning.renewal_visibility)
         rows = np.flatnonzero(seen & context_renewal.due(frame.number - live["start"], tuning))
         if len(rows):
             around = self._backend.init_queries(frame.features, live["xy"][rows]).context

@@ -146,7 +146,8 @@ class _UnrolledTracks:
         state = found_again(output.state, true, visible, self._batch.images.shape[2])
         displaced = self._batch.displaced[frame].flatten(0, 1)
         self._state = state + F.pad(displaced, (0, state.shape[1] - 2))
-        if context_renewal.due(frame, self._network.config.tuning):
+        config = self._network.config
+        if config.context_renewal and context_renewal.due(frame, config.tuning):
             # What is learnt from later frames goes into the query's context also through frames that are only followed.
             with torch.enable_grad():
                 self._renew_contexts(features, output)
