@@ -34,9 +34,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("models")
     config = tiny_network.tiny_config()
     save_model(folder / "tiny.safetensors", config, tiny_network.tiny_weights(config))
-    report = export(folder / "tiny.safetensors", folder / "tiny", [streams.view(frame) for frame in range(5)])
-    assert report.largest_pixel_difference < TOLERANCE
-    assert report.frames == 5
+    report = export(folder / "tiny.safetensors", folder / "tiny", [[streams.view(frame) for frame in range(5)]])
+    assert report.float32.largest_pixel_difference < TOLERANCE
+    assert (report.float32.frames, report.int8, report.has_int8) == (4, None, False)
     return folder / "tiny.safetensors", folder / "tiny"
 
 
@@ -136,14 +136,14 @@ def test_padding_to_the_capacity_changes_nothing(models: tuple[Path, Path], monk
 
 def test_size_is_fixed_at_export(models: tuple[Path, Path], tmp_path: Path) -> None:
     frames = [streams.view(frame) for frame in range(2)]
-    report = export(models[0], tmp_path / "other", frames, size=(48, 64))
+    report = export(models[0], tmp_path / "other", [frames], size=(48, 64))
     backend = OnnxBackend(report.folder)
     assert (backend.info.height, backend.info.width) == (48, 64)
     assert load_backend(str(tmp_path / "other"), size=(48, 64)).info == backend.info
     with pytest.raises(InvalidConfigError, match="48x64"):
         load_backend(str(tmp_path / "other"), size=(64, 64))
     with pytest.raises(InvalidConfigError, match="two frames"):
-        export(models[0], tmp_path / "third", frames[:1])
+        export(models[0], tmp_path / "third", [frames, frames[:1]])
 
 
 def test_disagreement_is_reported(models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,4 +156,5 @@ def test_disagreement_is_reported(models: tuple[Path, Path], tmp_path: Path, mon
 
     monkeypatch.setattr(export_module, "write_graphs", write_other_graphs)
     with pytest.raises(ModelFileError, match="differ from PyTorch"):
-        export(models[0], tmp_path / "wrong", [streams.view(frame) for frame in range(3)])
+        export(models[0], tmp_path / "wrong", [[streams.view(frame) for frame in range(3)]])
+    assert not any((tmp_path / "wrong").iterdir())

@@ -23,7 +23,7 @@ from taptr_ros.model.files import load_model, save_model
 from taptr_ros.model.small_config import SmallConfig
 from taptr_ros.model.tuning import TAPTR_SMALL_TUNING, Tuning
 from taptr_ros.runtime.exported import GRAPHS, INT8_ENCODE, MANIFEST, graph_path, read_manifest, write_manifest
-from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
+from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend, model_bytes, model_checksum
 from taptr_ros.runtime.loading import WEIGHTS as SHIPPED
 
 CONFIG = ModelConfig(name="example", hidden_dim=64, height=64, width=96)
@@ -181,6 +181,10 @@ def test_graphs_must_not_be_exchanged(shipped_copy: Path) -> None:
         ModelFileError, match="it maps features_0, features_1, features_2, xy to content, context, state"
     ):
         load_backend(str(shipped_copy), threads=1, precision="float32")
+    shutil.copyfile(SHIPPED / TAPTR_SMALL / "encode.onnx", graph_path(shipped_copy, INT8_ENCODE))
+    write_manifest(shipped_copy, config)
+    with pytest.raises(ModelFileError, match=r"image is tensor\(float\), not tensor\(uint8\)"):
+        load_backend(str(shipped_copy), threads=1, precision="int8")
 
 
 def test_graph_in_integers_is_checked_too(shipped_copy: Path) -> None:
@@ -194,8 +198,15 @@ def test_graph_in_integers_is_checked_too(shipped_copy: Path) -> None:
         load_backend(str(shipped_copy), precision="float32")
     write_manifest(shipped_copy, read_manifest(SHIPPED / TAPTR_SMALL).config)
     assert load_backend(str(shipped_copy)).info.precision == "float32"
-    with pytest.raises(InvalidConfigError, match="float32 only on cpu, not in int8"):
+    with pytest.raises(InvalidConfigError, match="on cpu in float32, not in int8; use that"):
         load_backend(str(shipped_copy), precision="int8")
+
+
+def test_what_is_asked_of_a_model_that_is_not_there_says_so(tmp_path: Path) -> None:
+    for ask in (model_checksum, model_bytes):
+        with pytest.raises(ModelFileError, match="There is no model"):
+            ask(str(tmp_path / "missing.safetensors"))
+    assert model_bytes(TAPTR_SMALL, "torch") == (SHIPPED / TAPTR_SMALL / "model.safetensors").stat().st_size
 
 
 def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -> None:
@@ -204,8 +215,8 @@ def test_options_a_backend_lacks_are_refused(exported: Path, model_file: Path) -
             load_backend(str(exported), device=device)
     with pytest.raises(InvalidConfigError, match="device"):
         load_backend(str(exported), device="abacus")
-    for precision in ("bfloat16", "int8"):
-        with pytest.raises(InvalidConfigError, match=f"float32 only on cpu, not in {precision}"):
+    for precision, advice in (("bfloat16", "use PyTorch for that"), ("int8", "use that")):
+        with pytest.raises(InvalidConfigError, match=f"on cpu in float32, not in {precision}; {advice}"):
             load_backend(str(exported), precision=precision)
     with pytest.raises(InvalidConfigError, match="precision is 'float8'"):
         load_backend(str(exported), precision="float8")

@@ -49,7 +49,7 @@ def test_features_are_computed_in_bfloat16() -> None:
 
 def test_what_this_machine_lacks_is_refused() -> None:
     config = tiny_network.tiny_config()
-    with pytest.raises(InvalidConfigError, match="precision"):
+    with pytest.raises(InvalidConfigError, match="compute in float8"):
         TorchBackend(config, precision="float8")
     with pytest.raises(InvalidConfigError, match="device"):
         TorchBackend(config, device="toaster")

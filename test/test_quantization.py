@@ -16,9 +16,10 @@ pytest.importorskip("yaml", reason="training scenes come with the `training` ext
 from onnx import numpy_helper  # noqa: E402
 
 from taptr_ros.cli import main  # noqa: E402
-from taptr_ros.errors import ModelFileError  # noqa: E402
+from taptr_ros.errors import InvalidConfigError  # noqa: E402
+from taptr_ros.model.small_config import SmallConfig  # noqa: E402
 from taptr_ros.runtime import quantization  # noqa: E402
-from taptr_ros.runtime.export import compare, export  # noqa: E402
+from taptr_ros.runtime.export import compare, export, follow_grid  # noqa: E402
 from taptr_ros.runtime.exported import INT8_ENCODE, OPSET, graph_path  # noqa: E402
 from taptr_ros.runtime.images import fit_image_to_bytes  # noqa: E402
 from taptr_ros.runtime.loading import WEIGHTS  # noqa: E402
@@ -34,9 +35,10 @@ SIZE = (128, 160)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped weights, exported for small images."""
-    report = export(MODEL, tmp_path_factory.mktemp("small"), panning_images(*SIZE, 4), size=SIZE)
+    report = export(MODEL, tmp_path_factory.mktemp("small"), [panning_images(*SIZE, 4)], size=SIZE)
     assert report.int8 is not None
-    assert report.largest_pixel_difference < report.int8.median_pixel_difference < 0.5
+    assert report.has_int8
+    assert report.float32.largest_pixel_difference < report.int8.median_pixel_difference < 0.5
     return report.folder
 
 
@@ -61,7 +63,7 @@ def test_without_corrected_biases_features_are_further_away(
 ) -> None:
     corrected = [1.0 - level.mean() for level in cosines(folder)]
     monkeypatch.setattr(quantization, "_correct_biases", lambda *_: None)
-    plain = export(MODEL, tmp_path / "plain", panning_images(*SIZE, 4), size=SIZE).folder
+    plain = export(MODEL, tmp_path / "plain", [panning_images(*SIZE, 4)], size=SIZE).folder
     uncorrected = [1.0 - level.mean() for level in cosines(plain)]
     assert all(2.0 * ours < theirs for ours, theirs in zip(corrected, uncorrected, strict=True))
 
@@ -84,11 +86,10 @@ def test_graph_holds_plain_operators_only(folder: Path) -> None:
 
 
 def test_tracks_are_close_on_fresh_scenes() -> None:
-    shipped = WEIGHTS / "taptr_small"
-    frames = list(generate(SceneConfig(frames=8), seed=5).frames)
-    exact, rounded = (OnnxBackend(shipped, precision=precision) for precision in ("float32", "int8"))
-    report = compare(exact, rounded, frames, shipped)
-    assert 0.0 < report.median_pixel_difference < 0.5
+    clips = [list(generate(SceneConfig(frames=8), seed=5).frames)]
+    exact, rounded = (OnnxBackend(WEIGHTS / "taptr_small", precision=name) for name in ("float32", "int8"))
+    compared = compare(follow_grid(exact, clips), follow_grid(rounded, clips), SmallConfig())
+    assert 0.0 < compared.median_pixel_difference < 0.5
 
 
 def test_graph_takes_the_image_as_it_is(folder: Path) -> None:
@@ -105,10 +106,29 @@ def test_graph_takes_the_image_as_it_is(folder: Path) -> None:
     assert any((before[name] != after[name]).any() for name in before)
 
 
-def test_graph_that_is_further_off_than_allowed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_is_further_off_than_allowed_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the model is written, in place of one that had the graph."""
+    arguments = ["export", str(MODEL), str(tmp_path / "strict"), "--size", "64x64", "--overwrite"]
+    assert main(arguments) == 0
+    assert OnnxBackend(tmp_path / "strict").info.precision == "int8"
     monkeypatch.setattr("taptr_ros.runtime.export.INT8_TOLERANCE", 0.001)
-    with pytest.raises(ModelFileError, match=r"in 8-bit integers.*px in the median.*--frames"):
-        export(MODEL, tmp_path / "strict", panning_images(*SIZE, 4), size=SIZE)
+    assert main(arguments) == 0
+    assert "That is too much: images are encoded in float32 only." in capsys.readouterr().out
+    assert OnnxBackend(tmp_path / "strict").info.precision == "float32"
+    with pytest.raises(InvalidConfigError, match="in float32, not in int8"):
+        OnnxBackend(tmp_path / "strict", precision="int8")
+
+
+def test_clips_are_followed_one_by_one(folder: Path) -> None:
+    """Whatever comes before a clip, its points are where they are without."""
+    first, second = panning_images(*SIZE, 3), list(generate(SceneConfig(frames=4), seed=6).frames)
+    backend = OnnxBackend(folder)
+    both, alone = follow_grid(backend, [first, second]), follow_grid(backend, [second])
+    assert both.xy.shape == (2 + 3, 64, 2)
+    np.testing.assert_array_equal(both.xy[2:], alone.xy)
+    np.testing.assert_array_equal(both.visibility[2:], alone.visibility)
 
 
 def test_command_line_tells_the_difference_and_takes_the_precision(

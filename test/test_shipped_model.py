@@ -15,7 +15,7 @@ from taptr_ros.cli import main  # noqa: E402
 from taptr_ros.model.files import load_model  # noqa: E402
 from taptr_ros.model.small_config import SmallConfig  # noqa: E402
 from taptr_ros.runtime.backend import Backend  # noqa: E402
-from taptr_ros.runtime.export import compare  # noqa: E402
+from taptr_ros.runtime.export import compare, follow_grid  # noqa: E402
 from taptr_ros.runtime.loading import WEIGHTS, load_backend, shipped_models  # noqa: E402
 from taptr_ros.runtime.torch_backend import TorchBackend  # noqa: E402
 from taptr_ros.tracking import PointTracker, TrackerConfig  # noqa: E402
@@ -38,11 +38,11 @@ def test_model_is_found_by_name_and_small() -> None:
 
 
 def test_graphs_equal_pytorch_on_fresh_scenes() -> None:
-    frames = generate(SceneConfig(frames=8), seed=5).frames
-    exact = load_backend(NAME, precision="float32")
-    report = compare(load_backend(NAME, "torch"), exact, list(frames), WEIGHTS)
-    assert report.largest_pixel_difference < 0.01
-    assert report.largest_visibility_difference < 1e-3
+    clips = [list(generate(SceneConfig(frames=8), seed=5).frames)]
+    torch, onnx = load_backend(NAME, "torch"), load_backend(NAME, precision="float32")
+    compared = compare(follow_grid(torch, clips), follow_grid(onnx, clips), SmallConfig())
+    assert compared.largest_pixel_difference < 0.01
+    assert compared.largest_visibility_difference < 1e-3
 
 
 def test_accuracy_on_fresh_scenes() -> None:

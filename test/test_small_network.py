@@ -91,9 +91,9 @@ def test_onnx_equals_pytorch(tmp_path: Path) -> None:
     from taptr_ros.runtime.export import export
 
     save_model(tmp_path / "tiny.safetensors", TINY, weights_of(tiny_network()))
-    report = export(tmp_path / "tiny.safetensors", tmp_path / "onnx", [streams.view(frame) for frame in range(6)])
-    assert report.largest_pixel_difference < 1e-3
-    assert report.largest_visibility_difference < 1e-4
+    report = export(tmp_path / "tiny.safetensors", tmp_path / "onnx", [[streams.view(frame) for frame in range(6)]])
+    assert report.float32.largest_pixel_difference < 1e-3
+    assert report.float32.largest_visibility_difference < 1e-4
 
 
 @pytest.mark.parametrize("lead", [0, 3])

@@ -31,7 +31,7 @@ class BackendInfo:
     device: str
     """Device the backend computes on, for instance `cpu` or `cuda:0`."""
     precision: str
-    """Numbers that images are encoded in: float32, bfloat16 or int8."""
+    """Numbers it computes with: float32, bfloat16, or int8, in which images are encoded and the rest is float32."""
     height: int
     """Input height in pixels that images are stretched to; 0 if every image keeps its own size."""
     width: int

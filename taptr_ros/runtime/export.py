@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from taptr_ros.runtime.exported import (
     DECODE_INPUTS,
     DECODE_OUTPUTS,
     INT8_ENCODE,
+    MANIFEST,
     OPSET,
     feature_names,
     graph_path,
@@ -47,68 +49,90 @@ COMPARED_POINTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How far apart two backends are that tracked the same points."""
+
+    frames: int
+    """Frames in which points were tracked."""
+    points: int
+    """Points in each of them."""
+    largest_pixel_difference: float
+    """Largest distance between the two positions of a point, in pixels of the network's input."""
+    median_pixel_difference: float
+    """Median of the distances."""
+    largest_visibility_difference: float
+    """Largest difference between the two visibility probabilities of a point."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ExportReport:
     """What `export` wrote, and how well it agrees with PyTorch."""
 
     folder: Path
     """Folder of the exported model."""
-    frames: int
-    """Frames compared."""
-    points: int
-    """Points compared in each frame."""
-    largest_pixel_difference: float
-    """Largest distance between the two backends' positions, in pixels of the network's input."""
-    largest_visibility_difference: float
-    """Largest difference between the two backends' visibility probabilities."""
-    median_pixel_difference: float
-    """Median of the distances."""
-    int8: ExportReport | None = None
-    """The same for images encoded in 8-bit integers; None for a model that does not have that."""
+    float32: Comparison
+    """Of the graphs in float32."""
+    int8: Comparison | None
+    """With images encoded in 8-bit integers; None for a model that does not have that."""
+    has_int8: bool
+    """Whether the graph in 8-bit integers is in the folder: False also if it is too far from PyTorch."""
 
 
-def export(
-    model: Path, folder: Path, frames: Sequence[NDArray[np.uint8]], *, size: tuple[int, int] | None = None
-) -> ExportReport:
-    """Export the model file `model` to `folder` and compare the two on `frames`, uint8 [H,W,3] RGB, at least two.
+Clip = Sequence[NDArray[np.uint8]]
+"""Frames of one video, uint8 [H,W,3] RGB."""
 
-    A small network is exported a second time with images encoded in 8-bit integers, whose ranges follow from `frames`.
-    `size` is the input (height, width) that the graphs are fixed to; None keeps the model's own.
 
-    Raises `ModelFileError` if the model cannot be read, or if the graphs disagree with it by more than `TOLERANCE`
-    pixels, or those in integers by more than `INT8_TOLERANCE` in the median.
+def export(model: Path, folder: Path, clips: Sequence[Clip], *, size: tuple[int, int] | None = None) -> ExportReport:
+    """Export the model file `model` to `folder` and compare the two on `clips` of two frames or more.
+
+    A small network is exported a second time with images encoded in 8-bit integers, whose ranges follow from the
+    clips; that graph is left out if it differs by more than `INT8_TOLERANCE` pixels in the median. `size` is the input
+    (height, width) that the graphs are fixed to; None keeps the model's own.
+
+    Raises `ModelFileError` if the model cannot be read, or if the graphs in float32 differ from it by more than
+    `TOLERANCE` pixels; then `folder` is left as it was. Raises `InvalidConfigError` for clips that are too short.
     """
-    if len(frames) < 2:
-        raise InvalidConfigError(f"Comparing needs at least two frames, not {len(frames)}; use a longer video.")
+    if not clips or min(map(len, clips)) < 2:
+        raise InvalidConfigError("Comparing needs at least two frames of every video; use longer ones.")
     config, weights = load_model(model)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])
     network = build_network(config, form="grid")
     load_weights(network, weights)
     folder.mkdir(parents=True, exist_ok=True)
-    write_graphs(network.prepare_for_inference(), config, folder)
-    graph_path(folder, INT8_ENCODE).unlink(missing_ok=True)
-    if isinstance(config, SmallConfig):
-        some = frames[:: -(-len(frames) // CALIBRATION_IMAGES)]
-        images = [fit_image_to_bytes(frame, config.height, config.width) for frame in some]
-        quantize_encoder(graph_path(folder, "encode"), graph_path(folder, INT8_ENCODE), images)
-    write_manifest(folder, config)
-    reference = TorchBackend(config, weights)
-    report = compare(reference, OnnxBackend(folder, precision="float32"), frames, folder)
-    if not report.largest_pixel_difference < TOLERANCE:
-        raise ModelFileError(
-            f"The exported graphs in {folder} differ from PyTorch by {report.largest_pixel_difference:.4f} px, "
-            f"more than {TOLERANCE} px; do not use them, and report this."
-        )
-    if not isinstance(config, SmallConfig):
-        return report
-    int8 = compare(reference, OnnxBackend(folder, precision="int8"), frames, folder)
-    if not int8.median_pixel_difference < INT8_TOLERANCE:
-        raise ModelFileError(
-            f"With images encoded in 8-bit integers, the graphs in {folder} differ from PyTorch by "
-            f"{int8.median_pixel_difference:.2f} px in the median, more than {INT8_TOLERANCE:.0f} px; export again "
-            "with --frames that look like the robot's images."
-        )
-    return dataclasses.replace(report, int8=int8)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".export_") as scratch:
+        written = Path(scratch)
+        write_graphs(network.prepare_for_inference(), config, written)
+        write_manifest(written, config)
+        reference = follow_grid(TorchBackend(config, weights), clips)
+        float32 = compare(reference, follow_grid(OnnxBackend(written), clips), config)
+        if not float32.largest_pixel_difference < TOLERANCE:
+            raise ModelFileError(
+                f"The exported graphs of {model} differ from PyTorch by {float32.largest_pixel_difference:.4f} px, "
+                f"more than {TOLERANCE} px, and were not kept; report this."
+            )
+        int8 = None
+        integers = graph_path(written, INT8_ENCODE)
+        if isinstance(config, SmallConfig):
+            images = [fit_image_to_bytes(frame, config.height, config.width) for frame in _calibration_frames(clips)]
+            quantize_encoder(graph_path(written, "encode"), integers, images)
+            write_manifest(written, config)
+            int8 = compare(reference, follow_grid(OnnxBackend(written, precision="int8"), clips), config)
+            if not int8.median_pixel_difference < INT8_TOLERANCE:
+                integers.unlink()
+                write_manifest(written, config)
+        graph_path(folder, INT8_ENCODE).unlink(missing_ok=True)
+        # The manifest comes last: what an interruption leaves is no model.
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for file in sorted(written.iterdir(), key=lambda file: file.name == MANIFEST):
+            file.replace(folder / file.name)
+    return ExportReport(folder, float32, int8, has_int8=graph_path(folder, INT8_ENCODE).is_file())
+
+
+def _calibration_frames(clips: Sequence[Clip]) -> list[NDArray[np.uint8]]:
+    """Return up to `CALIBRATION_IMAGES` frames of all clips."""
+    frames = [frame for clip in clips for frame in clip]
+    return frames[:: -(-len(frames) // CALIBRATION_IMAGES)]
 
 
 def write_graphs(network: Network, config: Config, folder: Path) -> None:
@@ -149,47 +173,50 @@ def write_graphs(network: Network, config: Config, folder: Path) -> None:
             )
 
 
-def compare(reference: Backend, other: Backend, frames: Sequence[NDArray[np.uint8]], folder: Path) -> ExportReport:
-    """Track the same grid of points through `frames` with both backends, each with its own memory."""
-    xy, visibility = follow_grid(reference, frames)
-    other_xy, other_visibility = follow_grid(other, frames)
-    size = np.array([reference.info.width, reference.info.height])
-    differences = np.linalg.norm((xy - other_xy) * size, axis=-1)
-    return ExportReport(
-        folder=folder,
-        frames=len(frames),
-        points=xy.shape[1],
+@dataclasses.dataclass(frozen=True)
+class FollowedGrid:
+    """A grid of N points in the T frames of all clips together, without each clip's first one."""
+
+    xy: NDArray[np.float32]
+    """[T,N,2] unit coordinates."""
+    visibility: NDArray[np.float32]
+    """[T,N] probabilities."""
+
+
+def compare(reference: FollowedGrid, other: FollowedGrid, config: Config) -> Comparison:
+    """Compare what two backends of a model made of the same clips."""
+    differences = np.linalg.norm((reference.xy - other.xy) * [config.width, config.height], axis=-1)
+    frames, points = differences.shape
+    return Comparison(
+        frames=frames,
+        points=points,
         largest_pixel_difference=float(differences.max()),
         median_pixel_difference=float(np.median(differences)),
-        largest_visibility_difference=float(np.abs(visibility - other_visibility).max()),
+        largest_visibility_difference=float(np.abs(reference.visibility - other.visibility).max()),
     )
 
 
-def follow_grid(
-    backend: Backend, frames: Sequence[NDArray[np.uint8]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Track a grid of points that start in the first frame.
-
-    Returns unit coordinates [T-1,N,2] and visibility [T-1,N] in the frames after it.
-    """
+def follow_grid(backend: Backend, clips: Sequence[Clip]) -> FollowedGrid:
+    """Track a grid of points that start in the first frame of every clip."""
     line = np.linspace(0.1, 0.9, COMPARED_POINTS, dtype=np.float32)
     grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
     rows = np.arange(len(grid))
-    tracks = backend.allocate(len(grid), len(frames))
-    previous = backend.encode(frames[0])
-    query = backend.init_queries(previous, grid)
-    tracks.start(rows, query)
-    tracks.remember(rows, np.zeros_like(rows), query.content, np.ones(len(grid), np.float32), frame=0)
     positions, visibilities = [], []
-    for index, frame in enumerate(frames[1:], start=1):
-        features = backend.encode(frame)
-        decoded = backend.decode(features, previous, tracks, len(grid), index, np.ones(len(grid), bool), index)
-        tracks.state[rows] = decoded.state
-        tracks.remember(rows, np.full_like(rows, index), decoded.content, decoded.visibility, index)
-        positions.append(decoded.xy)
-        visibilities.append(decoded.visibility)
-        previous = features
-    return np.stack(positions), np.stack(visibilities)
+    for frames in clips:
+        tracks = backend.allocate(len(grid), len(frames))
+        previous = backend.encode(frames[0])
+        query = backend.init_queries(previous, grid)
+        tracks.start(rows, query)
+        tracks.remember(rows, np.zeros_like(rows), query.content, np.ones(len(grid), np.float32), frame=0)
+        for index, frame in enumerate(frames[1:], start=1):
+            features = backend.encode(frame)
+            decoded = backend.decode(features, previous, tracks, len(grid), index, np.ones(len(grid), bool), index)
+            tracks.state[rows] = decoded.state
+            tracks.remember(rows, np.full_like(rows, index), decoded.content, decoded.visibility, index)
+            positions.append(decoded.xy)
+            visibilities.append(decoded.visibility)
+            previous = features
+    return FollowedGrid(np.stack(positions), np.stack(visibilities))
 
 
 class _Encode(nn.Module):

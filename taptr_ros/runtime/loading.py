@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from taptr_ros import MAX_IMAGE_PIXELS
 from taptr_ros.errors import BackendUnavailableError, InvalidConfigError, ModelFileError
@@ -29,7 +29,8 @@ MODEL_FILE = "model.safetensors"
 BACKENDS = ("torch", "onnxruntime", "opencv")
 """Names that `load_backend` takes for `backend`."""
 
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+PRECISIONS = get_args(Precision)
 """Names that `load_backend` takes for `precision`."""
 
 
@@ -53,7 +54,7 @@ def load_backend(
         size: input (height, width) that images are stretched to; None takes the model's own.
         threads: CPU threads; None leaves the library's choice.
         precision: float32, bfloat16 (PyTorch only), or int8 (exported models on a CPU), which encodes images in 8-bit
-            integers and computes the rest in float32; auto takes int8 where the model has it, else float32.
+            integers and computes the rest in float32; auto is int8 on a CPU for models that have it, else float32.
 
     Raises:
         ModelFileError: the model is missing, damaged, or of a kind that `backend` cannot run.
@@ -137,23 +138,31 @@ def model_checksum(model: str, backend: str | None = None) -> str:
     """
     if model == LUCAS_KANADE:
         return LUCAS_KANADE
+    digests = [hashlib.sha256(content).digest() for content in _contents(model, backend)]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def model_bytes(model: str, backend: str | None = None) -> int:
+    """Return the bytes of all files of a model, as `load_backend` finds it; 0 for one without weights.
+
+    Raises `ModelFileError` if it is not there.
+    """
+    return 0 if model == LUCAS_KANADE else sum(map(len, _contents(model, backend)))
+
+
+def _contents(model: str, backend: str | None) -> Iterator[bytes]:
+    """Yield the files of a model, in the order of their names."""
     path = _find(model, backend)
     try:
         # A model of the package lies beside its file for PyTorch, which ONNX Runtime does not read.
         files = sorted(file for file in path.iterdir() if file.name != MODEL_FILE) if path.is_dir() else [path]
-        return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+        for file in files:
+            yield file.read_bytes()
     except OSError as error:
         raise ModelFileError(
             f"There is no model {model} ({error.strerror}); pass a name, a .safetensors file or the folder of an "
             "exported model."
         ) from error
-
-
-def model_bytes(model: str, backend: str | None = None) -> int:
-    """Return the bytes of the files of a model, as `load_backend` finds it; 0 for one without weights."""
-    path = _find(model, backend)
-    files = [file for file in path.iterdir() if file.name != MODEL_FILE] if path.is_dir() else [path]
-    return 0 if model == LUCAS_KANADE else sum(file.stat().st_size for file in files)
 
 
 def _find(model: str, backend: str | None) -> Path:
@@ -169,7 +178,7 @@ def _load_lucas_kanade(device: str, size: tuple[int, int] | None, threads: int |
     from taptr_ros.runtime.lucas_kanade import LucasKanadeBackend
 
     if device != "cpu" or precision not in ("auto", "float32"):
-        raise InvalidConfigError("Lucas-Kanade runs on the CPU in float32 only; leave out --device and --precision.")
+        raise InvalidConfigError("Lucas-Kanade runs on the CPU in float32 only; leave out device and precision.")
     backend = LucasKanadeBackend(size)
     _limit_threads(backend, threads, cv2.setNumThreads)
     return backend
@@ -208,14 +217,14 @@ def _load_model_file(
         from taptr_ros.runtime.torch_backend import TorchBackend
     except ImportError as error:
         raise BackendUnavailableError(
-            f"{path} needs PyTorch and safetensors ({error}); install taptr_ros[torch], or export the model elsewhere "
-            "and run it with ONNX Runtime."
+            f"{path} needs PyTorch and safetensors ({error}); install this package with its extra `torch`, or export "
+            "the model elsewhere and run it with ONNX Runtime."
         ) from error
     config, weights = load_model(path)
     if size is not None:
         config = dataclasses.replace(config, height=size[0], width=size[1])
     if precision == "int8":
-        raise InvalidConfigError("int8 is for exported models; run `taptr export`, or use another --precision.")
+        raise InvalidConfigError("int8 is for exported models; run `taptr export`, or use another precision.")
     backend = TorchBackend(config, weights, device=device, precision=precision)
     _limit_threads(backend, threads, torch.set_num_threads)
     return backend

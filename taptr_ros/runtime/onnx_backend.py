@@ -62,20 +62,21 @@ class OnnxBackend:
         kind, self._index = _parse_device(device)
         has_int8 = model.has_int8 and kind == "cpu"
         if precision not in ("auto", "float32", "int8") or (precision == "int8" and not has_int8):
-            offered = "float32 and int8" if has_int8 else "float32 only"
-            raise InvalidConfigError(f"{folder} computes in {offered} on {kind}, not in {precision}.")
+            offered = "float32 or int8" if has_int8 else "float32"
+            advice = "use PyTorch for that" if precision == "bfloat16" else "use that"
+            raise InvalidConfigError(
+                f"ONNX Runtime runs {folder.name} on {kind} in {offered}, not in {precision}; {advice}."
+            )
         self._in_int8 = has_int8 and precision != "float32"
         self._feature_names = feature_names(config)
         # Where points do not attend to each other, every thread has some of them to itself: threads that share every
         # operator of so small a network wait for each other most of the time.
         self._shares = 1 if config.self_attention or kind != "cpu" else threads or usable_processors()
         self._pool = ThreadPoolExecutor(self._shares)
-        encode = INT8_ENCODE if self._in_int8 else GRAPHS[0]
-        self._encode = _session(model, encode, device, threads)
+        encode, *per_point = GRAPHS
         own = threads if self._shares == 1 else 1
-        self._init_queries, self._decode = (_session(model, name, device, own) for name in GRAPHS[1:])
-        for name, session in zip((encode, *GRAPHS[1:]), (self._encode, self._init_queries, self._decode), strict=True):
-            _check_graph(model, name, session)
+        self._encode = _session(model, INT8_ENCODE if self._in_int8 else encode, device, threads)
+        self._init_queries, self._decode = (_session(model, name, device, own) for name in per_point)
         self._fixed_shapes = kind in FIXED_SHAPE_DEVICES
         self._memory = "cpu" if kind == "cpu" else "cuda"
         self._info = BackendInfo.of_network(config, "onnxruntime", device, "int8" if self._in_int8 else "float32")
@@ -173,7 +174,7 @@ def _parse_device(device: str) -> tuple[str, int]:
 
 
 def _session(model: ExportedModel, name: str, device: str, threads: int | None) -> onnxruntime.InferenceSession:
-    """Load one graph on one device."""
+    """Load one graph on one device, and check that it is what the model's configuration says."""
     kind, index = _parse_device(device)
     provider, available = PROVIDERS[kind], onnxruntime.get_available_providers()
     if provider not in available:
@@ -202,6 +203,7 @@ def _session(model: ExportedModel, name: str, device: str, threads: int | None) 
     if session.get_providers()[0] != provider:
         raise BackendUnavailableError(f"{device} cannot be used on this machine; {_ADVICE}")
     session.disable_fallback()
+    _check_graph(model, name, session)
     return session
 
 
@@ -211,6 +213,8 @@ def _check_graph(model: ExportedModel, name: str, session: onnxruntime.Inference
     Numbers of points and of slots may be anything; an output's shape counts as far as the graph knows it.
     """
     config = model.config
+    kinds = {"image": "tensor(uint8)" if name == INT8_ENCODE else "tensor(float)"}
+    kinds |= dict.fromkeys(("updated", "active"), "tensor(bool)")
     names = feature_names(config)
     shapes: dict[str, tuple[int | None, ...]] = {
         "image": (config.height, config.width, 3),
@@ -238,6 +242,8 @@ def _check_graph(model: ExportedModel, name: str, session: onnxruntime.Inference
         pairs = zip(argument.shape, wanted, strict=True) if len(argument.shape) == len(wanted) else [(0, 1)]
         if any(isinstance(size, int) and limit is not None and size != limit for size, limit in pairs):
             problem = f"{argument.name} is {argument.shape}, not {list(wanted)}"
+        if argument.type != (kind := kinds.get(argument.name, "tensor(float)")):
+            problem = f"{argument.name} is {argument.type}, not {kind}"
     if problem:
         raise ModelFileError(f"{model.graph(name)} does not fit {MANIFEST} ({problem}); export the model again.")
 

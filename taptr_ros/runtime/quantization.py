@@ -48,7 +48,7 @@ def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.
         pixels = next(node.input[0] for node in whole.graph.node if node.op_type == "Conv")
         levels = [_projection(whole.graph, output.name) for output in whole.graph.output]
         convolutions = Extractor(whole).extract_model([pixels], levels)
-        # That the graph has been prepared.
+        # They say that the graph has been prepared; ONNX Runtime warns otherwise.
         convolutions.metadata_props.extend(whole.metadata_props)
         _enlarge_by_copies(convolutions.graph)
         inputs = [{pixels: PIXEL_SCALE * (image.transpose(2, 0, 1)[None] - np.float32(PIXEL_ZERO))} for image in images]
@@ -69,7 +69,7 @@ def quantize_encoder(encode: Path, quantized: Path, images: Sequence[NDArray[np.
             extra_options={"TensorQuantOverrides": overrides},
         )
         integer = onnx.load(integer_path)
-    # The tools have added all that ONNX Runtime knows; none of it is used.
+    # The tools have added all sets of operators that ONNX Runtime knows; only ONNX's own is used.
     plain = [opset for opset in integer.opset_import if not opset.domain]
     del integer.opset_import[:]
     integer.opset_import.extend(plain)
@@ -90,12 +90,11 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _projection(graph: onnx.GraphProto, output: str) -> str:
-    """Return the output of the last convolution with weights before an output of the graph."""
-    shapes = {initializer.name: initializer.dims for initializer in graph.initializer}
+    """Return the output of the last convolution before an output of the graph that is not the sum of its squares."""
     makers = {name: node for node in graph.node for name in node.output}
+    squares = {node.output[0] for node in graph.node if node.op_type == "Mul" and node.input[0] == node.input[1]}
     name = output
-    # A convolution to one channel is the sum of squares that vectors are divided by.
-    while makers[name].op_type != "Conv" or shapes[makers[name].input[1]][0] == 1:
+    while makers[name].op_type != "Conv" or makers[name].input[0] in squares:
         name = makers[name].input[0]
     return name
 

@@ -20,8 +20,8 @@ from taptr_ros.model.sampling import Form
 from taptr_ros.runtime.backend import BackendInfo, Decoded, QueryArrays, TrackArrays
 from taptr_ros.runtime.images import fit_image
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""Names of the types in which the network can compute; memory and positions are float32 in both."""
+DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Precisions and the types in which the network then computes; memory and positions are always float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TorchBackend:
         weights: Mapping[str, NDArray[Any]] | None = None,
         *,
         device: str = "cpu",
-        precision: str = "float32",
+        precision: str = "auto",
     ) -> None:
         """Build the network of `config` and load `weights` (name to array); without them they are random.
 
@@ -61,11 +61,10 @@ class TorchBackend:
         Raises `ModelFileError` if the weights do not fit the configuration, `BackendUnavailableError` if the device is
         absent, and `InvalidConfigError` for an unknown precision.
         """
-        precision = "float32" if precision == "auto" else precision
-        if precision not in PRECISIONS:
-            raise InvalidConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        if precision not in DTYPES:
+            raise InvalidConfigError(f"PyTorch does not compute in {precision}; choose one of {', '.join(DTYPES)}.")
         self._device = _find_device(device)
-        self._precision = PRECISIONS[precision]
+        self._precision = DTYPES[precision]
         # The gather form computes row numbers in float32, which autocast would round.
         gathers = self._device.type == "cpu" and self._precision is torch.float32
         form: Form = "gather" if gathers else "grid"
@@ -76,7 +75,8 @@ class TorchBackend:
             load_weights(network, weights)
         self.network = network.to(self._device).prepare_for_inference()
         self._arrays = TorchArrays(self._device)
-        self._info = BackendInfo.of_network(config, "torch", str(self._device), precision)
+        name = "float32" if precision == "auto" else precision
+        self._info = BackendInfo.of_network(config, "torch", str(self._device), name)
 
     @property
     def info(self) -> BackendInfo:
