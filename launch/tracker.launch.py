@@ -44,6 +44,12 @@ ARGUMENTS = [
         description="Where the model runs: cpu, cuda, cuda:INDEX or tensorrt. Overrides the parameter file when set.",
     ),
     DeclareLaunchArgument(
+        "precision",
+        default_value="",
+        choices=["", "auto", "float32", "bfloat16", "int8"],
+        description="Numbers that the model computes with. Overrides the parameter file when set.",
+    ),
+    DeclareLaunchArgument(
         "autostart",
         default_value="",
         choices=TRUTH,
@@ -126,6 +132,7 @@ KINDS = {
     "model": str,
     "backend": str,
     "device": str,
+    "precision": str,
     "autostart": bool,
     "compressed": bool,
     "use_sim_time": bool,
@@ -145,7 +152,7 @@ def nodes(context: LaunchContext) -> list[object]:
         raise RuntimeError("Both source and bag are given, but images can come from one only; leave one out.")
     clock = _parameters(context, "use_sim_time")
     # Arguments that are not empty override the parameter file.
-    overrides = clock | _parameters(context, "model", "backend", "device", "autostart", "compressed")
+    overrides = clock | _parameters(context, "model", "backend", "device", "precision", "autostart", "compressed")
     started = [_node("tracker", LaunchConfiguration("params_file"), *([overrides] if overrides else []))]
     if "record" in given:
         started.append(_node("recorder", {"directory": _text(given["record"])} | clock))

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAUNCH_FILE = ROOT / "launch" / "tracker.launch.py"
 CAMERAS_LAUNCH_FILE = ROOT / "launch" / "cameras.launch.py"
 ARGUMENTS = {
-    *("image", "params_file", "model", "backend", "device", "autostart", "compressed", "use_sim_time", "namespace"),
+    *("image", "params_file", "model", "backend", "device", "precision", "autostart", "compressed"),
+    *("use_sim_time", "namespace"),
     *("grid", "depth", "camera_info", "source", "bag", "image_topic", "rate", "loop", "record"),
     *("view", "view_address"),
 }
@@ -146,12 +147,20 @@ def test_choices_are_those_of_the_parameter(recorded: ModuleType) -> None:
     [
         ({}, {"tracker": {}}),
         (
-            {"model": "0", "device": "cuda", "backend": "torch", "autostart": "false", "compressed": "true"},
+            {
+                "model": "0",
+                "device": "cuda",
+                "backend": "torch",
+                "precision": "bfloat16",
+                "autostart": "false",
+                "compressed": "true",
+            },
             {
                 "tracker": {
                     "model": "0",
                     "device": "cuda",
                     "backend": "torch",
+                    "precision": "bfloat16",
                     "autostart": False,
                     "compressed": True,
                 }

@@ -770,4 +770,5 @@ def test_a_node_that_does_not_start_itself_waits_and_reports_its_state(start: Ca
     )
     values = dict(pairs(message))
     assert (values["lifecycle state"], values["active tracks"]) == ("active", "3")
-    assert (values["model"], values["backend"], values["device"]) == ("lucas_kanade", "opencv", "cpu")
+    assert (values["model"], values["backend"]) == ("lucas_kanade", "opencv")
+    assert (values["device"], values["precision"]) == ("cpu", "float32")

@@ -199,3 +199,15 @@ def test_one_process_tracks_for_several_cameras_with_one_model(
         process.kill()
         left.close()
         right.close()
+
+
+@pytest.mark.parametrize("name", ["tracker", "video_source", "recorder", "grid", "depth", "view"])
+def test_every_node_says_how_it_is_used_and_refuses_other_arguments(name: str) -> None:
+    command = [sys.executable, "-m", f"taptr_ros.nodes.{name}_node"]
+    told = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith(f"usage: {name} ")
+    assert "--ros-args" in told.stdout
+    refused = subprocess.run([*command, "--depth", "8"], capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode == 2
+    assert "unrecognized arguments: --depth 8" in refused.stderr

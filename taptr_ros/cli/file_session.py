@@ -148,6 +148,7 @@ class FileSession:
             model=info.model,
             backend=info.backend,
             device=info.device,
+            precision=info.precision,
             rate=round((len(finished) - 1) / seconds, 1) if seconds and is_tracking else None,
             latency_p50=round(float(np.percentile(times, 50)), 1) if times else None,
             latency_p95=round(float(np.percentile(times, 95)), 1) if times else None,

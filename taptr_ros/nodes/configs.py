@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from taptr_ros.errors import InvalidConfigError
-from taptr_ros.runtime.loading import TAPTR_SMALL
+from taptr_ros.runtime.loading import TAPTR_SMALL, Precision
 from taptr_ros.settings import check_settings, setting
 from taptr_ros.sources.camera import MOST_CAMERAS
 
@@ -28,10 +28,11 @@ class NodeConfig:
         "cpu",
         "Where the model runs: `cpu`, `cuda`, `cuda:INDEX` or, with ONNX Runtime, `tensorrt`.",
     )
-    precision: Literal["auto", "float32", "bfloat16", "int8"] = setting(
+    precision: Precision = setting(
         "auto",
         "Numbers that the model computes with: `int8` encodes images in 8-bit integers, with exported models on a "
-        "processor, `bfloat16` is for PyTorch. `auto` is `int8` where the model has it, else `float32`.",
+        "processor, `bfloat16` is for PyTorch. `auto` is `int8` on a processor for models that have it, else "
+        "`float32`.",
     )
     threads: int = setting(
         0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib.util
 import sys
@@ -31,7 +32,7 @@ from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import DepthConfig
 from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import LOG_PERIOD, run
+from taptr_ros.nodes.process import LOG_PERIOD, parse_arguments, run
 
 DIAGNOSTICS_PERIOD = 1.0
 """Seconds between two messages on /diagnostics."""
@@ -210,6 +211,7 @@ class DepthNode(ParameterNode):
 
 def main() -> int:
     """Run the node until it is interrupted; see `process.run`."""
+    parse_arguments(argparse.ArgumentParser(prog="depth", description=__doc__))
     return run(DepthNode)
 
 

@@ -104,6 +104,7 @@ class StreamStatistics:
                 "model": info.model if info else "none",
                 "backend": info.backend if info else "none",
                 "device": info.device if info else "none",
+                "precision": info.precision if info else "none",
                 "rate [Hz]": f"{window.processed / seconds:.1f}",
                 **self._latency_values(),
                 "active tracks": str(self._tracks if state == "active" else 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ from taptr_ros.msg import QueryPoint, QueryPoints, TrackedPoint, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import GridConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import LOG_PERIOD, run
+from taptr_ros.nodes.process import LOG_PERIOD, parse_arguments, run
 from taptr_ros.sources.grid import grid_points
 from taptr_ros.tracking.history import NANOSECONDS
 
@@ -60,6 +61,7 @@ class GridNode(ParameterNode):
 
 def main() -> int:
     """Run the node until it is interrupted; see `process.run`."""
+    parse_arguments(argparse.ArgumentParser(prog="grid", description=__doc__))
     return run(GridNode)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -131,10 +132,12 @@ def run(
     return 0
 
 
-def own_arguments() -> list[str]:
-    """Return the arguments of the process without its name and without those for ROS; exits if these are wrong."""
+def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the arguments of the process without those for ROS, which follow `--ros-args`; exits if any is wrong."""
+    parser.epilog = "Parameters follow --ros-args, as -p NAME:=VALUE; docs/ros.md says which there are."
     with _said_in_a_sentence():
-        return [*remove_ros_args(sys.argv)[1:]]
+        own = remove_ros_args(sys.argv)[1:]
+    return parser.parse_args(own)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from taptr_ros.msg import RigidBodies, TrackedPoints
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import RecorderConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import end_process_with, run
+from taptr_ros.nodes.process import end_process_with, parse_arguments, run
 from taptr_ros.sources.bag_source import COMPRESSED_IMAGE, IMAGE
 from taptr_ros.sources.bags import BagWriter, RecordedMessage
 from taptr_ros.sources.interfaces import TRACKED_POINTS
@@ -138,6 +139,7 @@ def _problem(directory: str, error: OSError) -> str:
 
 def main() -> int:
     """Run the node until it is interrupted; see `process.run`."""
+    parse_arguments(argparse.ArgumentParser(prog="recorder", description=__doc__))
     return run(RecorderNode)
 
 

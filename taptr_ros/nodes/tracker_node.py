@@ -34,7 +34,7 @@ from taptr_ros.nodes.frame_worker import FrameWorker
 from taptr_ros.nodes.image_subscription import ImageSubscription
 from taptr_ros.nodes.painter import Drawer, Painter, PictureDrawer
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config, structural_names
-from taptr_ros.nodes.process import LOG_PERIOD, STOP_TIME, end_process_with, own_arguments, run
+from taptr_ros.nodes.process import LOG_PERIOD, STOP_TIME, end_process_with, parse_arguments, run
 from taptr_ros.nodes.requests import Requests
 from taptr_ros.nodes.shared_tracker import SharedTracker
 from taptr_ros.runtime.backend import BackendInfo
@@ -133,7 +133,7 @@ class TrackerNode(ParameterNode, LifecycleNode):
             raise
         self._tracker = SharedTracker(TrackStream(tracker))
         self._backend_info = info = backend.info
-        self.get_logger().info(f"Loaded {info.model} with {info.backend} on {info.device}.")
+        self.get_logger().info(f"Loaded {info.model} with {info.backend} on {info.device}, in {info.precision}.")
         if info.model == LUCAS_KANADE:
             self.get_logger().info(
                 "lucas_kanade is the baseline without weights: it does not find hidden points again. "
@@ -334,7 +334,7 @@ def main() -> int:
         metavar="NAMESPACE",
         help="run one tracker in each of these namespaces, all with one model",
     )
-    namespaces = parser.parse_args(own_arguments()).cameras
+    namespaces = parse_arguments(parser).cameras
     if not namespaces:
         return run(TrackerNode, TrackerNode.autostart)
     return run(lambda: [TrackerNode(namespace=namespace) for namespace in namespaces], TrackerNode.autostart)

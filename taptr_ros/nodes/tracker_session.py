@@ -174,6 +174,7 @@ class TrackerSession:
             model=values.get("model"),
             backend=values.get("backend"),
             device=values.get("device"),
+            precision=values.get("precision"),
             rate=_number(values.get("rate [Hz]")),
             latency_p50=p50,
             latency_p95=p95,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import sys
 import threading
@@ -19,7 +20,7 @@ from taptr_ros.messages.ros import rgb_image, time_message
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import VideoSourceConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import STOP_TIME, end_process_with, run
+from taptr_ros.nodes.process import STOP_TIME, end_process_with, parse_arguments, run
 from taptr_ros.sources.bag_source import BagSource
 from taptr_ros.sources.camera import CameraSource
 from taptr_ros.sources.frames import Frame, LeftOut, Source
@@ -158,6 +159,8 @@ def main(arguments: Sequence[str] | None = None, parameters: dict[str, Any] | No
 
     `arguments` are ROS's, by default those of the process; `parameters` are values for the node.
     """
+    if arguments is None:
+        parse_arguments(argparse.ArgumentParser(prog="video_source", description=__doc__))
     overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
     make = functools.partial(VideoSourceNode, parameter_overrides=overrides)
     return run(make, VideoSourceNode.play, arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 import threading
@@ -17,7 +18,7 @@ from taptr_ros.messages.serialized import deserialized
 from taptr_ros.nodes import quality_of_service as qos
 from taptr_ros.nodes.configs import ViewConfig
 from taptr_ros.nodes.parameters import ParameterNode, declare_parameters, read_config
-from taptr_ros.nodes.process import run
+from taptr_ros.nodes.process import parse_arguments, run
 from taptr_ros.nodes.tracker_session import TrackerSession
 from taptr_ros.view.gate import Gate, is_loopback, read_token
 from taptr_ros.view.server import ViewServer
@@ -111,6 +112,7 @@ class ViewNode(ParameterNode):
 
 def main() -> int:
     """Run the node until it is interrupted; see `process.run`."""
+    parse_arguments(argparse.ArgumentParser(prog="view", description=__doc__))
     return run(ViewNode)
 
 

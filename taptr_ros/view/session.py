@@ -27,6 +27,7 @@ class Status:
     model: str | None = None
     backend: str | None = None
     device: str | None = None
+    precision: str | None = None
     rate: float | None = None
     """Images per second that are tracked."""
     latency_p50: float | None = None

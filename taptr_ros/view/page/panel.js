@@ -22,7 +22,7 @@ export function show_numbers(status) {
     ["Not tracked", status.dropped === null ? null : `${status.dropped} ${status.dropped === 1 ? "image" : "images"}`],
     ["Points", status.points],
     ["Model", status.model],
-    ["Runs on", status.device === null ? null : [status.backend, status.device].filter(Boolean).join(", ")],
+    ["Runs on", [status.backend, status.device, status.precision].filter(Boolean).join(", ") || null],
   ];
   const list = element("numbers");
   const names = rows.map(([name]) => name).join();
