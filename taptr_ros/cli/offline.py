@@ -164,11 +164,14 @@ def requested_points(arguments: argparse.Namespace, source: Source) -> Requested
 
 
 def new_tracker(backend: Backend, config: TrackerConfig, queries: RequestedPoints) -> PointTracker:
-    """Return a tracker with room for the points, and for those that are to replace them."""
+    """Return a tracker with room for the points, and for those that are to replace them.
+
+    It keeps no features of past frames: no point of a file starts in a frame that has passed.
+    """
     capacity, bodies = len(queries.ids), queries.bodies
     if config.replenish and bodies:
         capacity = max(capacity, len(bodies.regions) * bodies.most_points)
-    return PointTracker(backend, dataclasses.replace(config, capacity=capacity))
+    return PointTracker(backend, dataclasses.replace(config, capacity=capacity, history_frames=1))
 
 
 def track_frames(

@@ -44,8 +44,9 @@ class Model:
 
     @property
     def identity(self) -> list[Any]:
-        """What the tracks follow from; of the device its kind, on which it depends what an automatic precision is."""
-        return [self.checksum, self.backend, self.size, self.precision, self.device.partition(":")[0]]
+        """What the tracks follow from. An automatic precision differs between kinds of devices."""
+        kind = self.device.partition(":")[0] if self.precision == "auto" else None
+        return [self.checksum, self.backend, self.size, self.precision, kind]
 
     def load(self) -> Backend:
         """Load it; raises what `load_backend` raises, and `ModelFileError` if this machine has other files."""
