@@ -408,7 +408,7 @@ def test_convert_export_and_track_with_both_backends(media, tmp_path, capfd) -> 
     assert main(["convert", str(tmp_path / "official.pth"), model]) == 0
     assert "resnet18, 32 channels, 1 encoder and 2 decoder layers, input 384x512" in capfd.readouterr().out
     assert main(["export", model, exported, "--size", "64x96", "--frames", str(media / "clip.avi")]) == 0
-    assert "64 points over 8 frames" in capfd.readouterr().out
+    assert "64 points in 7 frames" in capfd.readouterr().out
     results = []
     for options in (["--model", model, "--size", "64x96"], ["--model", exported, "--backend", "onnxruntime"]):
         out = tmp_path / "tracks.npz"
@@ -646,4 +646,4 @@ def test_lucas_kanade_runs_without_torch(media, tmp_path) -> None:
     convert = ["convert", str(tmp_path / "a.pth"), str(tmp_path / "b.safetensors")]
     ended = subprocess.run([*run, *convert], capture_output=True, text=True, env=environment(), check=False)
     assert ended.returncode == 2
-    assert "pip install 'taptr_ros[torch]'" in ended.stderr
+    assert 'pip install ".[torch]"' in ended.stderr

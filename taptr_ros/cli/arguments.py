@@ -80,7 +80,9 @@ def new_folder(text: str) -> Path:
     return path
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, *, default: str = TAPTR_SMALL) -> None:
+def add_model_arguments(
+    parser: argparse.ArgumentParser, *, default: str = TAPTR_SMALL, threads: int | None = None
+) -> None:
     """Add --model, --backend, --device, --precision and --threads."""
     group = parser.add_argument_group("model")
     group.add_argument(
@@ -96,11 +98,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, default: str = TAPTR
         choices=PRECISIONS,
         default="auto",
         help="numbers to compute with: int8 encodes images in 8-bit integers, with exported models on a processor; "
-        "bfloat16 is for torch; auto is int8 where the model has it, else float32 (default: auto)",
+        "bfloat16 is for torch; auto is int8 on a processor for models that have it, else float32",
     )
-    group.add_argument(
-        "--threads", type=count, metavar="N", help="CPU threads (default: the choice of the backend's library)"
-    )
+    chosen = "the choice of the backend's library" if threads is None else threads
+    group.add_argument("--threads", type=count, default=threads, metavar="N", help=f"CPU threads (default: {chosen})")
 
 
 def load_requested_backend(arguments: argparse.Namespace, size: tuple[int, int] | None) -> Backend:
@@ -167,7 +168,7 @@ def tracker_config(arguments: argparse.Namespace) -> TrackerConfig:
 
 def requires_torch(purpose: str) -> AbstractContextManager[None]:
     """Turn a failing import of PyTorch or a package that comes with it into `BackendUnavailableError`."""
-    return _requires(f"{purpose} needs PyTorch", "run pip install 'taptr_ros[torch]'")
+    return _requires(f"{purpose} needs PyTorch", _with_extra("torch"))
 
 
 def requires_ros(purpose: str) -> AbstractContextManager[None]:
@@ -180,7 +181,11 @@ def requires_ros(purpose: str) -> AbstractContextManager[None]:
 
 def requires_extra(purpose: str, extra: str) -> AbstractContextManager[None]:
     """Turn a failing import of a package that an extra of ours brings into `BackendUnavailableError`."""
-    return _requires(f"{purpose} needs more packages", f"run pip install 'taptr_ros[{extra}]'")
+    return _requires(f"{purpose} needs more packages", _with_extra(extra))
+
+
+def _with_extra(extra: str) -> str:
+    return f'run pip install ".[{extra}]" in the repository of this package'
 
 
 @contextlib.contextmanager

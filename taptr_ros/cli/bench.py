@@ -82,8 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive, default=2.0, help="time for each measurement")
     parser.add_argument("--json", type=output_file, required=True, metavar="FILE", help="file for the results")
     add_overwrite_argument(parser)
-    add_model_arguments(parser)
-    parser.set_defaults(threads=2)
+    add_model_arguments(parser, threads=2)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -81,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
     parser.description = DESCRIPTION
     parser.add_argument("--points", type=count, default=100, metavar="N", help="points to track")
-    parser.add_argument("--image-size", type=size, default=(480, 640), metavar="HxW", help="size of the images")
+    parser.add_argument(
+        "--image-size", type=size, default=(480, 640), metavar="HxW", help="size of the images (default: 480x640)"
+    )
     parser.add_argument("--rate", type=positive, default=30.0, metavar="HZ", help="images per second")
     parser.add_argument("--seconds", type=positive, default=60.0, help="length of the measurement")
     parser.add_argument("--view", action="store_true", help="with the node view, and somebody who looks at its page")

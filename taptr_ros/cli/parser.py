@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import NoReturn
 
 from taptr_ros.errors import InvalidConfigError
@@ -17,7 +18,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Help that keeps the lines of the description and shows a default where there is one to show."""
+    """Help that keeps the lines of the description and shows a default where there is one that it does not name."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        is_told = action.default in (None, False, [], math.inf) or "(default:" in (action.help or "")
+        return action.help if is_told else super()._get_help_string(action)

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=count, default=SceneConfig.frames, metavar="N", help="frames per clip")
     parser.add_argument("--columns", type=count, default=6, metavar="N", help="frames of each clip that are drawn")
     parser.add_argument("--points", type=count, default=80, metavar="N", help="tracks of each clip that are drawn")
-    parser.add_argument("--size", type=size, default=(256, 256), metavar="HxW", help="size of the frames")
+    parser.add_argument(
+        "--size", type=size, default=(256, 256), metavar="HxW", help="size of the frames (default: 256x256)"
+    )
     parser.add_argument("--scale", type=count, default=2, metavar="N", help="enlargement of the frames in the picture")
     parser.add_argument("--cuts", action="store_true", help="with scene cuts in every clip")
 

@@ -18,7 +18,7 @@ Track points through recordings of your own, forwards and backwards, and keep th
 `data.recordings` of a training recipe, as docs/training.md shows. A teacher with a larger input than the student's sees
 more: export it with --size first.
 
-  taptr export runs/mine/latest.safetensors teacher --size 512x512
+  taptr export runs/mine/latest.safetensors teacher --size 640x640
   taptr teach robot/*.mp4 --model teacher --out recordings
 """
 

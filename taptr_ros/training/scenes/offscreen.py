@@ -33,7 +33,7 @@ def load_mujoco() -> ModuleType:
         import mujoco
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         raise BackendUnavailableError(
-            f"Simulated scenes need MuJoCo and OpenGL ({error}); run pip install 'taptr_ros[training]' and install "
+            f"Simulated scenes need MuJoCo and OpenGL ({error}); install this package with its extra `training`, and "
             "libosmesa6 or libegl1."
         ) from error
     module: ModuleType = mujoco

@@ -31,7 +31,7 @@ class Textures:
 
     def __init__(self, rng: np.random.Generator, config: SceneConfig) -> None:
         self._rng = rng
-        self._photos = _photo_files(config.photos) if config.photos is not None else ()
+        self._photos = photo_files(config.photos) if config.photos is not None else ()
         self._photo_share = config.photo_share
 
     def surface(self, height: int, width: int) -> NDArray[np.uint8]:
@@ -90,11 +90,11 @@ def _contrast(piece: NDArray[np.uint8]) -> float:
 
 
 @functools.lru_cache(maxsize=8)
-def _photo_files(folder: str) -> tuple[Path, ...]:
+def photo_files(folder: str) -> tuple[Path, ...]:
     """Return the photos of a folder in the order of their names. Raises `SourceError` if there are none."""
     found = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in _SUFFIXES)
     if not found:
-        raise SourceError(f"{folder} holds no photos; pass a folder with {', '.join(_SUFFIXES)} files.")
+        raise SourceError(f"The folder {folder} holds no photos; pass a folder with {', '.join(_SUFFIXES)} files.")
     return tuple(found)
 
 
