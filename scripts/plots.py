@@ -74,12 +74,13 @@ def bench(paths: Iterable[Path]) -> Figure:
     figure, axes = _figure(1)
     for (height, width), images in sorted(lines.items()):
         points, times = zip(*sorted(images[image]), strict=True)
-        (drawn,) = axes[0].plot(points, times, marker="o")
-        _name(axes[0], points[-1], times[-1], f"{height}x{width}", drawn.get_color())
+        axes[0].plot(points, times, marker="o", label=f"{height}x{width}")
         axes[0].set_xticks(points)
-    axes[0].axhline(CAMERA, color=GREY, linestyle="--", linewidth=1)
-    _name(axes[0], axes[0].get_xticks()[-1], CAMERA, "30 Hz", GREY)
+    axes[0].axhline(CAMERA, color=GREY, linestyle="--", linewidth=1, label="30 Hz")
     axes[0].set(xlabel="points", ylabel="ms per frame", ylim=(0, None))
+    handles, names = axes[0].get_legend_handles_labels()
+    # From the highest line down, as they lie in the picture.
+    axes[0].legend(handles[::-1], names[::-1], frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -134,10 +135,6 @@ def endurance(paths: Iterable[Path]) -> Figure:
 def _figure(rows: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(7.2, 3.6 if rows == 1 else 1.3 * rows), layout="constrained")
     return figure, list(np.ravel(figure.subplots(rows, sharex=True)))
-
-
-def _name(axes: Axes, x: float, y: float, words: str, colour: str) -> None:
-    axes.annotate(words, (x, y), (8, 0), textcoords="offset points", va="center", color=colour, annotation_clip=False)
 
 
 PLOTS = {"bench": bench, "training": training, "endurance": endurance}

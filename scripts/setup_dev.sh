@@ -77,7 +77,7 @@ venv_is_sound || make_venv
 
 packages=$(hash_of requirements-dev.txt requirements-ros-kilted.txt)
 if [[ ! -e $packages_stamp || $(<"$packages_stamp") != "$packages" ]]; then
-    echo "Installing pinned packages into .venv (about 1 GB)..."
+    echo "Installing pinned packages into .venv (3.5 GB on disk)..."
     rm -f "$packages_stamp"
     install_packages
     echo "$packages" >"$packages_stamp"
