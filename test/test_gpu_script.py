@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch")
+yaml = pytest.importorskip("yaml", reason="recipes are YAML")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,3 +44,18 @@ def test_the_script_checks_trains_and_measures(tmp_path: Path) -> None:
     assert max(part.stat().st_size for part in parts) <= 16 << 20
     joined = b"".join(part.read_bytes() for part in parts)
     assert joined == (tmp_path / "run" / "latest.pt").read_bytes()
+    assert results["onnxruntime"]["cpu"]["decode 64"] > 0.0
+
+    # What was kept is gone on with elsewhere, as a run that was cut off: its recipe has more steps than were taken.
+    kept = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    taken, planned = results["training"]["steps"], results["training"]["of"]
+    kept["stages"][-1]["steps"] += 2
+    (tmp_path / "out" / "recipe.yaml").write_text(yaml.safe_dump(kept))
+    again = [*command[:2], "recipe.yaml", "--run", "out", "--out", "out2", "--device", "cpu", "--no-checks"]
+    for _ in range(2):
+        subprocess.run([*again, "--minutes", "1.0"], cwd=tmp_path, env=environment, check=True)
+        results = json.loads((tmp_path / "out2" / "gpu.json").read_text())
+        if "failed" in results["training"]:
+            break
+        assert (results["training"]["begun_at"], results["training"]["steps"]) == (taken, planned + 2)
+    assert "is complete; start another from its weights with --first" in results["training"]["failed"]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,8 +17,10 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch")
 
 from taptr_ros.cli import main
-from taptr_ros.runtime.loading import TAPTR_SMALL, load_backend
+from taptr_ros.model.files import load_model
+from taptr_ros.runtime.loading import TAPTR_SMALL, WEIGHTS, load_backend
 from taptr_ros.training.clip_files import load_frames, load_tracks, pool_files
+from taptr_ros.training.config import load_training_config
 from taptr_ros.training.scenes import SceneConfig, generate
 from taptr_ros.training.teaching import FEWEST, SHORTEST, WINDOW, pieces, taught, textured_points
 
@@ -91,3 +98,35 @@ def test_the_command_leaves_out_what_cannot_be_read(tmp_path: Path, capsys: pyte
     assert [found.name[:12] for found in pool_files(tmp_path / "clips")] == ["000000000000", "000000000001"]
     assert main(["teach", sources[0], "--model", "lucas_kanade", "--out", str(tmp_path / "none")]) == 2
     assert "No clip came of 0 pieces of 1 recordings" in capsys.readouterr().err
+
+
+def test_one_command_learns_from_videos(tmp_path: Path) -> None:
+    """It makes the tracks once, and goes on from the package's weights."""
+    write_video(tmp_path / "clip.mp4", generate(SCENES, 4).frames)
+    command = [sys.executable, "-m", "taptr_ros", "train", "--videos", "clip.mp4", "--run", "run"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    subprocess.run([*command, "--minutes", "0.05"], cwd=tmp_path, env=environment, check=True, timeout=300)
+    (clip,) = pool_files(tmp_path / "run" / "recordings")
+    recipe = load_training_config(tmp_path / "run" / "recipe.yaml")
+    assert recipe.initial == str(WEIGHTS / TAPTR_SMALL / "model.safetensors")
+    assert recipe.data.recordings == "run/recordings"
+    made = clip.stat().st_mtime_ns
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "begun at step 0 of 200, 2 processes" in log
+    shutil.move(tmp_path / "clip.mp4", tmp_path / "elsewhere.mp4")
+    subprocess.run([*command, "--minutes", "0.05"], cwd=tmp_path, env=environment, check=True, timeout=300)
+    assert clip.stat().st_mtime_ns == made
+    assert "resumed at step" in (tmp_path / "run" / "log.txt").read_text()
+    before, after = (load_model(path)[1] for path in (Path(recipe.initial), tmp_path / "run" / "latest.safetensors"))
+    changes = [np.abs(after[name] - before[name]).max() for name in before]
+    assert 0.0 < max(changes) < 0.1
+
+
+def test_the_recipe_of_the_document_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
+    recipes = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert recipes
+    for number, recipe in enumerate(recipes):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(recipe)
+        assert load_training_config(path).data.recordings == "recordings"

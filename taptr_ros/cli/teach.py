@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from taptr_ros.cli.arguments import add_model_arguments, load_requested_backend, requires_torch
 from taptr_ros.errors import SourceError, TaptrError
+from taptr_ros.runtime.backend import Backend
 from taptr_ros.sources.opening import open_source
 
 DESCRIPTION = """\
 Track points through recordings of your own, forwards and backwards, and keep the tracks on which both agree: clips for
-`data.recordings` of a training recipe, as docs/training.md shows. A teacher with a larger input than the student's sees
-more: export it with --size first.
+`data.recordings` of a training recipe, as docs/training.md shows. `taptr train --videos` does this and then trains.
 
-  taptr export runs/mine/latest.safetensors teacher --size 640x640
-  taptr teach robot/*.mp4 --model teacher --out recordings
+  taptr teach robot/*.mp4 --out recordings
 """
 
 
@@ -34,34 +33,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write a clip for every piece of every recording; one that cannot be read is named and left out."""
+    """Teach what the arguments say."""
     with requires_torch("Training"):
-        from taptr_ros.training.clip_files import SUFFIX, pool_files, save_clip
-        from taptr_ros.training.teaching import SHORTEST, pieces, taught
-    teacher = load_requested_backend(arguments, None)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+        import taptr_ros.training.teaching  # noqa: F401
+    teach(load_requested_backend(arguments, None), arguments.sources, arguments.out)
+
+
+def teach(teacher: Backend, sources: Sequence[Path], out: Path) -> None:
+    """Write a clip for every piece of every recording; one that cannot be read is named and left out.
+
+    Raises `SourceError` if no clip comes of any.
+    """
+    from taptr_ros.training.clip_files import SUFFIX, pool_files, save_clip
+    from taptr_ros.training.teaching import SHORTEST, pieces, taught
+
+    out.mkdir(parents=True, exist_ok=True)
     # Clips that are there already stay: what is added makes one set with them.
-    names = [path.name.removesuffix(SUFFIX) for path in pool_files(arguments.out)]
+    names = [path.name.removesuffix(SUFFIX) for path in pool_files(out)]
     first = max((int(name) for name in names if name.isdecimal()), default=-1) + 1
     kept = pieces_seen = points = 0
     refused: list[str] = []
-    for path in tqdm(arguments.sources, unit="recording", disable=None, dynamic_ncols=True):
+    for path in tqdm(sources, unit="recording", disable=None, dynamic_ncols=True):
         with _noting(refused, path):
             for frames in pieces(frame.image for frame in open_source(path)):
                 clip = taught(teacher, frames, seed=pieces_seen)
                 pieces_seen += 1
                 if clip is not None:
-                    save_clip(arguments.out / f"{first + kept:012d}{SUFFIX}", clip)
+                    save_clip(out / f"{first + kept:012d}{SUFFIX}", clip)
                     kept += 1
                     points += len(clip.xy)
     for line in refused:
         print(line)
     if not kept:
         raise SourceError(
-            f"No clip came of {pieces_seen} pieces of {len(arguments.sources)} recordings; use recordings of "
+            f"No clip came of {pieces_seen} pieces of {len(sources)} recordings; use recordings of "
             f"{SHORTEST} frames or more with texture, or a better teacher."
         )
-    print(f"{kept} of {pieces_seen} pieces with {points} points in {arguments.out}")
+    print(f"{kept} of {pieces_seen} pieces with {points} points in {out}")
 
 
 @contextlib.contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from taptr_ros.model.small_config import SmallConfig
+from taptr_ros.runtime.loading import MODEL_FILE, TAPTR_SMALL, WEIGHTS
 from taptr_ros.training.config import DataConfig, EvaluationConfig, StageConfig, TrainingConfig
 from taptr_ros.training.scenes import SceneConfig
 
@@ -28,4 +31,29 @@ def smoke_recipe() -> TrainingConfig:
         evaluation=EvaluationConfig(every=1000, scenes=scenes, clips=4),
         average_decay=0.98,
         log_every=20,
+    )
+
+
+def recordings_recipe(folder: Path, recordings: Path) -> TrainingConfig:
+    """Return a recipe that goes on from the package's model, half with `recordings` and half with scenes.
+
+    The scenes are kept in the run's `folder`. Rates are low: the model is to learn what is new, and to forget nothing.
+    """
+    return TrainingConfig(
+        initial=str(WEIGHTS / TAPTR_SMALL / MODEL_FILE),
+        processes=2,
+        threads=1,
+        average_decay=0.98,
+        warmup_steps=10,
+        stages=(StageConfig(steps=200, frames=12, size=256, clips=2, points=48, rate=(4e-5, 1e-6)),),
+        data=DataConfig(
+            recordings=str(recordings),
+            recording_share=0.5,
+            pool=str(folder / "pool"),
+            pool_clips=60,
+            pool_start=8,
+            scenes=(SceneConfig(kind="spatial"), SceneConfig(kind="layered")),
+        ),
+        evaluation=EvaluationConfig(every=1000, clips=0),
+        log_every=10,
     )
