@@ -46,7 +46,7 @@ OUTPUT = """\
 The npz file, T frames and N points:
   xy          float32 [T,N,2]  x to the right, y down, in pixels of the source; (0, 0) is the centre of the first pixel
   visibility  float32 [T,N]    probability that the point can be seen
-  confidence  float32 [T,N]    probability that it is close to xy, if it can be seen
+  confidence  float32 [T,N]    probability that it is within 8 px (of the model's input) of xy, if it can be seen
   visible     bool    [T,N]    whether it is seen, decided from visibility times confidence
   state       uint8   [T,N]    0 visible, 1 occluded, 2 out of view, 3 lost
   ids         uint64  [N]      numbered from 1, or as the CSV says

@@ -41,12 +41,14 @@ class NodeConfig:
     )
     input_height: int = setting(
         0,
-        "Height in pixels to which images are resized for the model; 0 is the model's own.",
+        "Height in pixels to which images are resized for the model; 0 is the model's own, and exported models have no "
+        "other.",
         limits=(0, 65536),
     )
     input_width: int = setting(
         0,
-        "Width in pixels to which images are resized for the model; 0 is the model's own.",
+        "Width in pixels to which images are resized for the model; 0 is the model's own, and exported models have no "
+        "other.",
         limits=(0, 65536),
     )
 

@@ -197,11 +197,18 @@ def _load_exported(
 
     backend = OnnxBackend(path, device=device, threads=threads, precision=precision)
     own = (backend.info.height, backend.info.width)
-    if size not in (None, own):
+    if size is not None and size != own:
         raise InvalidConfigError(
-            f"{path} was exported for input size {own[0]}x{own[1]}; leave out --size or export again with it."
+            f"{path} is for an input of {own[0]}x{own[1]}. For another, run `taptr export {_model_file(path)} OUT_DIR "
+            f"--size {size[0]}x{size[1]}` and use OUT_DIR as the model, or use PyTorch."
         )
     return backend
+
+
+def _model_file(path: Path) -> str:
+    """Return what a message calls the model file that an exported folder was made of."""
+    file = path / MODEL_FILE
+    return str(file) if file.is_file() else "MODEL.safetensors"
 
 
 def _load_model_file(

@@ -120,7 +120,9 @@ class Tracks:
     confidence: NDArray[np.float32] = dataclasses.field(
         metadata=column(
             np.float32,
-            {"confidence": "Probability that the point, if it is visible, is close to x and y, 0 to 1"},
+            {
+                "confidence": "Probability that a visible point is within 8 pixels of x and y, in the model's input"
+            },
             in_cloud=True,
             absent=0.0,
         )
