@@ -8,6 +8,7 @@ import json
 import random
 import socket
 import string
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -174,7 +175,8 @@ def test_images_come_as_fast_as_the_viewer_draws(server: ViewServer, still: Stil
         got = []
         for number in range(20):
             show(number)
-            await asyncio.sleep(0.02)
+            while len(made) < min(number + 1, 2):
+                await asyncio.sleep(0.01)
         while len(got) < 2:
             message = await opened.receive(timeout=20.0)
             if message.type == aiohttp.WSMsgType.BINARY:
@@ -200,9 +202,40 @@ def test_images_come_as_fast_as_the_viewer_draws(server: ViewServer, still: Stil
         await opened.send_json({"do": "ready"})
         for number in (22, 23):
             show(number)
-            assert int((await opened.receive(timeout=20.0)).data) == number
+            while (message := await opened.receive(timeout=20.0)).type != aiohttp.WSMsgType.BINARY:
+                pass
+            assert int(message.data) == number
 
     run(server, act)
+
+
+def test_a_viewer_that_does_not_read_holds_up_nobody(still: Still) -> None:
+    """The server ends although an image is on its way to it."""
+    server = ViewServer(Named(tracker=still), Gate("127.0.0.1", None), "127.0.0.1", 0)
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", server.port))
+        deaf.sendall(
+            f"GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nOrigin: http://127.0.0.1:{server.port}\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        assert deaf.recv(4096).startswith(b"HTTP/1.1 101 ")
+        hello = b'{"do":"hello","token":""}'
+        deaf.sendall(bytes([0x81, 0x80 | len(hello), 0, 0, 0, 0]) + hello)  # a text, masked with zeros
+        wait_until(lambda: still.stage.viewers == 1)
+        still.stage.show(lambda: bytes(20_000_000))
+        time.sleep(0.5)
+        began = time.monotonic()
+        server.stop()
+    assert time.monotonic() - began < 15.0
+
+
+@pytest.mark.parametrize("address", ["a..b", "a" * 64 + ".example"])
+def test_an_address_that_is_none_is_refused(still: Still, address: str) -> None:
+    with pytest.raises(BackendUnavailableError, match="cannot listen on"):
+        ViewServer(Named(tracker=still), Gate(address, TOKEN), address, 0)
+    assert "view server" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_viewer_can_choose_another_session(still: Still) -> None:

@@ -7,6 +7,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import queue
 import threading
 import time
@@ -141,7 +142,9 @@ class FileSession:
         finished = list(self._finished)
         seconds = finished[-1] - finished[0] if len(finished) > 1 else 0.0
         is_tracking = bool(finished) and time.monotonic() - finished[-1] < 2.0
-        shown = self._frames[self._position].tracks if self._position < len(self._frames) else None
+        # The session's thread may begin anew meanwhile.
+        frames, position = self._frames, self._position
+        shown = frames[position].tracks if position < len(frames) else None
         return Status(
             kind="file",
             sentence=self._sentence,
@@ -155,9 +158,9 @@ class FileSession:
             dropped=self._left_out.count,
             points=len(shown.ids) if shown is not None else 0,
             playing=self._playing,
-            frame=self._position,
-            tracked=len(self._frames),
-            frame_count=len(self._frames) if self._ended else self._source.frame_count,
+            frame=position,
+            tracked=len(frames),
+            frame_count=len(frames) if self._ended else self._source.frame_count,
             busy=self._busy or self._drawing,
         )
 
@@ -187,6 +190,10 @@ class FileSession:
             except (TaptrError, OSError) as error:
                 self._playing = False
                 self._sentence = str(error)
+            except Exception as error:
+                logging.getLogger(__name__).exception("The next frame failed")
+                self._playing = False
+                self._sentence = f"The next frame failed with {type(error).__name__}: {error}; play to try again."
 
     def _waiting_time(self) -> float | None:
         """Return how long nothing is to be done but what somebody asks for; None is for ever."""
@@ -525,6 +532,8 @@ class FileSession:
             self._finished.clear()
             self._store.clear()
         if self._is_file:
+            # Late points read the source with a report of their own.
+            self._source.report = self._left_out
             self._images = iter(self._source)
             self._playing = False
         if self._track_next():

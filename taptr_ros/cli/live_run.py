@@ -145,7 +145,11 @@ class Watcher:
         self.wait(name, client.service_is_ready, START_TIME)
         # A response is lost while the server does not know the client yet: an empty request changes nothing.
         probe = client.call_async(kind.Request())
+        end = time.monotonic() + START_TIME
         while not self._spin_until(probe.done, 2.0):
+            self._processes.is_running(name)
+            if time.monotonic() > end:
+                raise NodeFailedError(f"The node {name} did not answer within {START_TIME:g} s.")
             probe = client.call_async(kind.Request())
         response = client.call_async(request)
         self.wait(name, response.done, START_TIME)

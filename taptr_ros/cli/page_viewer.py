@@ -19,7 +19,7 @@ CONNECTION_TIME = 30.0
 class PageViewer:
     """Looks at the view on a port of this machine, in a thread of its own; a context manager.
 
-    Raises `BackendUnavailableError` if the view does not answer.
+    Raises `BackendUnavailableError` at the end if the view did not answer.
     """
 
     def __init__(self, port: int) -> None:
@@ -44,6 +44,8 @@ class PageViewer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        if error is None and self._looking is not None and not self._looking.cancelled():
+            self._looking.result()
 
     async def _look(self) -> None:
         async with aiohttp.ClientSession() as client:

@@ -122,6 +122,9 @@ def _wait_for_interrupt() -> None:
         signal.signal(number, lambda *_: ended.set())
     while not ended.wait(1.0):
         pass
+    # Whatever hangs from here on, a second signal ends the process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _source(arguments: argparse.Namespace) -> Source:

@@ -114,7 +114,7 @@ class StreamStatistics:
                 "images refused": str(self._refused),
                 "images left out": str(self._left_out),
                 "memory [MB]": _resident_memory(),
-                "peak memory [MB]": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}",
+                "peak memory [MB]": f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f}",
             }
         pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
         return DiagnosticStatus(level=level, name=name, message=message, hardware_id="", values=pairs)

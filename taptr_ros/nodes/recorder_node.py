@@ -64,8 +64,10 @@ class RecorderNode(ParameterNode):
             raise SourceError(_problem(config.directory, error)) from error
         self._directory = config.directory
         self._topics = ["tracks", "tracks/points", "bodies", *(["image"] if config.images else [])]
-        self.create_timer(LOOKING_PERIOD, self._look_at_publishers)
-        self.create_timer(FLUSH_PERIOD, self._flush, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        # A clock that stands still, as /clock may, holds up neither.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LOOKING_PERIOD, self._look_at_publishers, clock=steady)
+        self.create_timer(FLUSH_PERIOD, self._flush, clock=steady)
         self._look_at_publishers()
         self.get_logger().info(f"Recording into {config.directory}.")
 

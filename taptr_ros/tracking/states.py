@@ -120,9 +120,7 @@ class Tracks:
     confidence: NDArray[np.float32] = dataclasses.field(
         metadata=column(
             np.float32,
-            {
-                "confidence": "Probability that a visible point is within 8 pixels of x and y, in the model's input"
-            },
+            {"confidence": "Probability that a visible point is within 8 pixels of x and y, in the model's input"},
             in_cloud=True,
             absent=0.0,
         )

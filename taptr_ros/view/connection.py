@@ -23,6 +23,9 @@ SLOW_IMAGE = 0.25
 WAITING_TEXTS = 256
 """Texts that may wait for a viewer; one that is further behind is gone."""
 
+CLOSE_TIME = 1.0
+"""Seconds for which a viewer is waited for when its connection is closed."""
+
 CLOSE_TOO_MANY = 4429
 """Code with which the page is told that there are too many messages, or viewers."""
 
@@ -65,6 +68,7 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._texts: asyncio.Queue[str] = asyncio.Queue(WAITING_TEXTS)
         self._image: bytes | None = None
+        self._is_let_go = False
         self._news = asyncio.Event()
         self._said: dict[str, str] = {}
 
@@ -121,15 +125,19 @@ class Connection:
             await self.socket.pong(data)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection and say why."""
+        """Close the connection and say why; a viewer that does not read is waited for no longer than `CLOSE_TIME`."""
         with contextlib.suppress(ConnectionError, RuntimeError, asyncio.TimeoutError):
-            await self.socket.close(code=code, message=reason.encode()[:120])
+            await asyncio.wait_for(self.socket.close(code=code, message=reason.encode()[:120]), CLOSE_TIME)
 
     def _say(self, text: str) -> None:
         try:
             self._texts.put_nowait(text)
         except asyncio.QueueFull:
-            self.tasks.add(self._loop.create_task(self.close(CLOSE_TOO_MANY, "The viewer does not read.")))
+            if not self._is_let_go:
+                self._is_let_go = True
+                closing = self._loop.create_task(self.close(CLOSE_TOO_MANY, "The viewer does not read."))
+                self.tasks.add(closing)
+                closing.add_done_callback(self.tasks.discard)
         self._news.set()
 
     def _take(self, look: _Look, message: bytes) -> None:

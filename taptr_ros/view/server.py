@@ -99,10 +99,11 @@ class ViewServer:
         self._thread.start()
         try:
             self.port = asyncio.run_coroutine_threadsafe(self._listen(address, port), self._loop).result()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self.stop()
+            what = getattr(error, "strerror", None) or error
             raise BackendUnavailableError(
-                f"The view cannot listen on {address}, port {port} ({error.strerror or error}); choose another one."
+                f"The view cannot listen on {address}, port {port} ({what}); choose another one."
             ) from error
         self._address = address
 
@@ -147,8 +148,7 @@ class ViewServer:
             self._status.cancel()
         if self._listener is not None:
             self._listener.close()
-        for viewer in list(self._viewers):
-            await viewer.close(WSCloseCode.GOING_AWAY, "The server ends.")
+        await asyncio.gather(*(viewer.close(WSCloseCode.GOING_AWAY, "The server ends.") for viewer in self._viewers))
         if self._runner is not None:
             await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}
