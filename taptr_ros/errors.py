@@ -82,3 +82,8 @@ class DatasetError(TaptrError):
 
 class SourceError(TaptrError):
     """A video, image folder or bag that cannot be opened or decoded."""
+
+
+def words_of(error: Exception) -> str:
+    """Return what another library says is wrong as a part of a sentence, without its stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

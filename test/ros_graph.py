@@ -85,9 +85,9 @@ class Inbox:
         self._node = node
         self._subscription = node.create_subscription(kind, topic, self._messages.put, qos)
 
-    def next(self, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
-        """Wait for the next message that is wanted and drop those before it."""
-        end = time.monotonic() + TIMEOUT
+    def next(self, wanted: Callable[[Any], bool] = lambda _: True, seconds: float = TIMEOUT) -> Any:
+        """Wait for the next message that is wanted and drop those before it; raise `queue.Empty` if none comes."""
+        end = time.monotonic() + seconds
         while True:
             message = self._messages.get(timeout=max(end - time.monotonic(), 0.001))
             if wanted(message):
@@ -223,8 +223,12 @@ class Client:
 
     def _tracked(self, image: Any, number: int) -> TrackedPoints:
         self._number = number
-        self.send(image, stamp(number))
-        return self.tracks.next(lambda message: nanoseconds(message) == stamp(number))
+        # A best-effort image may be lost, and is sent again then; one that was tracked is not tracked a second time.
+        for _ in range(3):
+            self.send(image, stamp(number))
+            with contextlib.suppress(queue.Empty):
+                return self.tracks.next(lambda message: nanoseconds(message) == stamp(number), TIMEOUT / 3)
+        raise AssertionError(f"no tracks came of frame {number}")
 
     def add(self, points: Any, ids: Any = None, at: int = 0, mode: int = QueryPoints.ADD, groups: Any = None) -> Any:
         request = srv.AddPoints.Request(query=query(points, ids, at, mode, groups))

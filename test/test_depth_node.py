@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import dataclasses
 import json
 import os
+import queue
 import signal
 import struct
 import subprocess
@@ -122,10 +124,13 @@ class Camera:
             inbox.drain()
 
     def frame(self, number: int, **sent: Any) -> tuple[Any, Any]:
-        """Send a frame and return its points and bodies."""
-        self.send(number, **sent)
+        """Send a frame and return its points and bodies; what is lost on its way is sent again."""
         wanted = lambda message: nanoseconds(message) == stamp(number)  # noqa: E731
-        return self.points.next(wanted), self.bodies.next(wanted)
+        for _ in range(3):
+            self.send(number, **sent)
+            with contextlib.suppress(queue.Empty):
+                return self.points.next(wanted, TIMEOUT / 3), self.bodies.next(wanted)
+        raise AssertionError(f"no points came of frame {number}")
 
 
 @pytest.fixture

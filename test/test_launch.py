@@ -291,7 +291,7 @@ def test_the_launch_ends_with_the_tracker_and_when_another_node_fails(
     assert list(ends(recorded, name, status, shutting_down=True)) == []
 
 
-@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid", "depth"])
+@pytest.mark.parametrize("executable", ["tracker", "video_source", "recorder", "grid", "depth", "view"])
 def test_every_node_is_an_executable_that_both_builds_install(executable: str) -> None:
     build = (ROOT / "CMakeLists.txt").read_text()
     assert f"\ninstall_executable({executable} cli.programs {executable})\n" in build

@@ -390,12 +390,16 @@ def test_a_stamp_that_jumps_back_begins_a_new_stream_and_says_so(client: Client)
 
     def jump_back() -> None:
         nonlocal stream
-        client.send(view(8), stamp(8))  # a single one would be left out
-        tracks = client.frame(9)
+        # A single one is left out, and of two the first may give way to the second before it is looked at.
+        for number in range(8, 20):
+            client.send(view(number), stamp(number))
+            if client.tracks.has_one_within(0.5):
+                break
+        tracks = client.frame(20)
         assert (tracks.points, tracks.stream) == ([], stream + 1)
         stream = client.frame(99).stream
 
-    client.act_until_logged(jump_back, "jumped back by 2.970 s", "a new stream begins")
+    client.act_until_logged(jump_back, "jumped back by 2.", "a new stream begins")
     client.add(POINTS)
     tracks = [client.frame(100), client.frame(101)]
     assert [(len(message.points), message.stream) for message in tracks] == [(3, stream)] * 2
@@ -706,10 +710,10 @@ def test_images_that_get_lost_with_best_effort_are_taken_as_reliable(
     time.sleep(0.5)  # until the new subscription is known to the publisher
     client.tracks.drain()
     first = number
-    for _ in range(10):
+    for each in range(10):
+        # One after the other: an image that is not taken yet gives way to a newer one.
         send()
-        time.sleep(0.1)
-    assert [nanoseconds(client.tracks.next()) for _ in range(10)] == [stamp(first + each) for each in range(10)]
+        assert nanoseconds(client.tracks.next()) == stamp(first + each)
 
 
 def test_goes_up_and_down_again_and_again(start: Callable[..., Running]) -> None:

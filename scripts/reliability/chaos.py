@@ -66,9 +66,9 @@ class FaultResult:
 class System:
     """The processes under test."""
 
-    def __init__(self, folder: Path, model: str, *, threads: int = 1) -> None:
+    def __init__(self, folder: Path, model: str) -> None:
         self._folder = folder
-        self._model, self._threads = model, threads
+        self._model = model
         self.pause = SHORTLY_STOPPED if model == LUCAS_KANADE else STOPPED
         self.clock = folder / "clock"
         self.clock.write_text("0")
@@ -81,7 +81,7 @@ class System:
             own = [sys.executable, sys.argv[0], "camera", "--clock", str(self.clock)]
             self._run(name, own)
         elif name == "tracker":
-            values = {"model": self._model, "threads": self._threads, "capacity": 64, "memory_slots": 32}
+            values = {"model": self._model, "threads": 1, "capacity": 64, "memory_slots": 32}
             self._run(name, _node("tracker", values))
         else:
             self._bags += 1

@@ -22,6 +22,9 @@ from taptr_ros.model.rotary import rotary_frequencies
 RELEASED_HEADS = 8
 """Attention heads of every released model; no tensor's shape tells them."""
 
+SHOWN_NAMES = 8
+"""Names that a message lists at most."""
+
 RELEASED_SIZES = {"resnet18": (384, 512), "resnet50": (512, 512)}
 """Input (height, width) that the released models are evaluated at (spec section 1)."""
 
@@ -167,10 +170,10 @@ def _is_rotary(frequencies: Tensor) -> bool:
     return torch.allclose(frequencies.to(expected.dtype), expected, rtol=1e-5, atol=0.0)
 
 
-def _listed(names: list[str], shown: int = 8) -> str:
+def _listed(names: list[str]) -> str:
     """Return the first names and how many more there are."""
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def official_name(name: str) -> tuple[str, int | None]:

@@ -51,7 +51,7 @@ class DecoderInput:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderOutput:
-    """What the decoder found, and every layer's estimate for the losses of training."""
+    """What the decoder found."""
 
     state: Tensor
     """[N,4] box logits to carry to the next frame; unchanged where `updated` is False."""
@@ -59,10 +59,6 @@ class DecoderOutput:
     """[N,D] refined content feature, to be remembered."""
     class_logits: Tensor
     """[N,3] class logits of the last layer; index 1 is visible."""
-    boxes: Tensor
-    """[layers,N,4] box logits of every layer."""
-    updated_positions: Tensor
-    """[layers,N,2] positions in 0..1 after every layer's APU."""
 
 
 class SelfAttention(nn.Module):
@@ -159,8 +155,7 @@ class Decoder(nn.Module):
         updated = tracks.updated.unsqueeze(-1)
         x = tracks.content
         reference = tracks.state.sigmoid()
-        boxes, positions = [], []
-        for layer, box_head in zip(self.layers, self.box_heads, strict=True):
+        for number, (layer, box_head) in enumerate(zip(self.layers, self.box_heads, strict=True), start=1):
             before = reference
             query_position = self.query_position_head(self.sine(reference))
             x, reference = layer(x, query_position, reference, tracks, tokens, self.sine)
@@ -168,18 +163,14 @@ class Decoder(nn.Module):
             change = reference[:, :2] - before[:, :2]
             fused = self.position_change_fuser(torch.cat((x, self.sine(change)), dim=-1))
             correction = torch.where(updated, box_head(fused), 0.0)
-            positions.append(reference[:, :2])
-            boxes.append(inverse_sigmoid(reference) + correction)
-            if len(boxes) < len(self.layers):
-                # Layers learn to correct what they are given: no gradient runs through the position (spec section 10).
-                reference = boxes[-1].sigmoid().detach()
+            box = inverse_sigmoid(reference) + correction
+            if number < len(self.layers):
+                reference = box.sigmoid()
                 x = x + self.content_updater(torch.cat((x, tracks.content), dim=-1))
         if self.box_clamped_twice:
-            boxes[-1] = inverse_sigmoid(inverse_sigmoid(reference).sigmoid()) + correction
+            box = inverse_sigmoid(inverse_sigmoid(reference).sigmoid()) + correction
         return DecoderOutput(
-            state=torch.where(updated, boxes[-1], tracks.state),
+            state=torch.where(updated, box, tracks.state),
             content=fused,
             class_logits=self.class_heads[-1](fused),
-            boxes=torch.stack(boxes),
-            updated_positions=torch.stack(positions),
         )

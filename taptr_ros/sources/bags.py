@@ -22,7 +22,7 @@ from mcap.records import Channel, McapRecord, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from taptr_ros.errors import InvalidConfigError, SourceError
+from taptr_ros.errors import InvalidConfigError, SourceError, words_of
 from taptr_ros.sources.interfaces import typestore
 from taptr_ros.sources.order import in_natural_order
 from taptr_ros.sources.storage_names import COMPRESSED_SUFFIXES, is_storage_file
@@ -117,7 +117,7 @@ class BagReader:
                         count += 1
             except Exception as error:  # noqa: BLE001, PERF203
                 # A damaged bag raises whatever the parser of its storage happens to stumble over.
-                damage = damage or _words(error)
+                damage = damage or words_of(error)
         if damage:
             raise SourceError(
                 f"{self._path} is damaged after {count} messages on {topic} ({damage}); only what comes before can be "
@@ -129,8 +129,7 @@ class BagWriter:
     """A new rosbag2 in mcap, complete once it is closed, also by a `with` block that an error ends.
 
     A process that is killed loses what it has not brought to the disk by `flush`, unlike with sqlite3, where it would
-    lose all. Raises
-    `InvalidConfigError` if the folder exists already, `OSError` if it cannot be written.
+    lose all. Raises `InvalidConfigError` if the folder exists already, `OSError` if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -264,7 +263,7 @@ def _plain(path: Path, folder: Path) -> Path:
             with path.open("rb") as compressed, copy.open("wb") as plain:
                 zstandard.ZstdDecompressor().copy_stream(compressed, plain)
         except zstandard.ZstdError as error:
-            raise SourceError(f"{path} cannot be unpacked ({_words(error)}); record or copy it again.") from error
+            raise SourceError(f"{path} cannot be unpacked ({words_of(error)}); record or copy it again.") from error
         return copy
     # A recorder that was killed leaves messages in a write-ahead log, or a journal to roll back, beside the file.
     beside = [path.with_name(path.name + ending) for ending in ("-wal", "-journal")]
@@ -286,7 +285,7 @@ def _parts(files: Sequence[Path]) -> tuple[list[_Part], str]:
         try:
             parts.append(_part(file))
         except Exception as error:  # noqa: BLE001, PERF203
-            damage = damage or f"{file.name}: {_words(error)}"
+            damage = damage or f"{file.name}: {words_of(error)}"
     return parts, damage
 
 
@@ -323,7 +322,3 @@ def _uncompressed(message: RecordedMessage) -> RecordedMessage:
     if len(data) > _MAX_MESSAGE:
         raise SourceError(f"a message unpacks to more than {_MAX_MESSAGE} bytes")
     return message._replace(data=data)
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

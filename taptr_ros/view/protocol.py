@@ -16,7 +16,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -152,9 +152,6 @@ class Save(Command):
     """Write what was tracked: `npz`, `csv` or `overlay`."""
 
     what: str
-
-
-CommandT = TypeVar("CommandT", bound=Command)
 
 
 def parse(text: str) -> tuple[int, Command]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from taptr_ros.errors import InvalidConfigError, SourceError
+from taptr_ros.errors import InvalidConfigError, SourceError, words_of
 from taptr_ros.sources.opening import is_url
 from taptr_ros.sources.order import in_natural_order
 
@@ -116,7 +116,7 @@ def _matching_urls(pattern: str) -> list[str]:
         matching = [str(match) for match in system.glob(path)]
     except Exception as error:
         raise SourceError(
-            f"{pattern} cannot be listed ({_words(error)}); check the address and your access."
+            f"{pattern} cannot be listed ({words_of(error)}); check the address and your access."
         ) from error
     if not matching:
         raise InvalidConfigError(f"Nothing matches {pattern}; correct the pattern.")
@@ -205,7 +205,7 @@ def local_copy(location: str) -> Iterator[Path]:
                 system.get_file(path, str(copy))
         except Exception as error:
             raise SourceError(
-                f"{location} cannot be fetched ({_words(error)}); check the address and your access to it."
+                f"{location} cannot be fetched ({words_of(error)}); check the address and your access to it."
             ) from error
         yield copy
 
@@ -252,10 +252,6 @@ def _filesystem(url: str) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url)
     except Exception as error:
         raise SourceError(
-            f"{url} cannot be read ({_words(error)}); check the address, and install what reads such addresses."
+            f"{url} cannot be read ({words_of(error)}); check the address, and install what reads such addresses."
         ) from error
     return system, path
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
