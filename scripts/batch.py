@@ -321,7 +321,7 @@ def memory(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    model = Model(arguments.model, model_checksum(arguments.model), None, "cpu", None, 1, "float32")
+    model = Model(arguments.model, model_checksum(arguments.model), None, "cpu", None, 1, "auto")
     return Plan(arguments.grid, None, 1, None, None, None, model, TrackerConfig(), ())
 
 
