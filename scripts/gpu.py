@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for what is to be kept")
     parser.add_argument("--minutes", type=float, default=8.0, help="time to train")
     parser.add_argument("--device", default="cuda", help="cpu rehearses")
-    parser.add_argument("--no-checks", dest="checks", action="store_false", help="train and measure only")
+    parser.add_argument("--train-only", action="store_true", help="check and measure nothing")
     parser.add_argument("--first", type=Path, help="model file to start from instead of the recipe's")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -97,15 +97,16 @@ def main() -> None:
     with kept_while_training(arguments.run, arguments.out):
         results.note("training", lambda: trained(config, arguments.run, arguments.minutes))
     results.note("kept", lambda: keep(arguments.run, arguments.out))
+    if arguments.train_only:
+        return
     if (arguments.run / LATEST_MODEL).exists():
         for size in (256, 512):
             results.note(f"latency {size}", lambda size=size: latency(arguments.run / LATEST_MODEL, size, device))
         results.note("onnxruntime", lambda: onnxruntime_latency(arguments.run / LATEST_MODEL))
     # What costs the training nothing comes last.
-    if arguments.checks:
-        results.note("memory formats", lambda: memory_formats(config, device))
-        results.note("bfloat16", lambda: check_bfloat16(config, device))
-        results.note("resume", lambda: check_resume(config))
+    results.note("memory formats", lambda: memory_formats(config, device))
+    results.note("bfloat16", lambda: check_bfloat16(config, device))
+    results.note("resume", lambda: check_resume(config))
 
 
 class _Results:

@@ -51,7 +51,7 @@ def test_the_script_checks_trains_and_measures(tmp_path: Path) -> None:
     taken, planned = results["training"]["steps"], results["training"]["of"]
     kept["stages"][-1]["steps"] += 2
     (tmp_path / "out" / "recipe.yaml").write_text(yaml.safe_dump(kept))
-    again = [*command[:2], "recipe.yaml", "--run", "out", "--out", "out2", "--device", "cpu", "--no-checks"]
+    again = [*command[:2], "recipe.yaml", "--run", "out", "--out", "out2", "--device", "cpu", "--train-only"]
     for _ in range(2):
         subprocess.run([*again, "--minutes", "1.0"], cwd=tmp_path, env=environment, check=True)
         results = json.loads((tmp_path / "out2" / "gpu.json").read_text())
