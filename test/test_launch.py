@@ -138,8 +138,9 @@ def test_choices_are_those_of_the_parameter(recorded: ModuleType) -> None:
     from taptr_ros.nodes.parameters import parameters_of
 
     choices = {entry.name: list(entry.choices) for entry in parameters_of(NodeConfig)}
-    (backend,) = (argument for argument in recorded.ARGUMENTS if argument.values[0] == "backend")
-    assert backend.keywords["choices"] == ["", *choices["backend"]]
+    for name in ("backend", "precision"):
+        (argument,) = (argument for argument in recorded.ARGUMENTS if argument.values[0] == name)
+        assert argument.keywords["choices"] == ["", *choices[name]]
 
 
 @pytest.mark.parametrize(

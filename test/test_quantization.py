@@ -14,10 +14,13 @@ pytest.importorskip("torch", reason="export needs PyTorch")
 pytest.importorskip("yaml", reason="training scenes come with the `training` extra")
 
 from onnx import numpy_helper  # noqa: E402
+from tiny_network import tiny_small_config  # noqa: E402
 
 from taptr_ros.cli import main  # noqa: E402
 from taptr_ros.errors import InvalidConfigError  # noqa: E402
+from taptr_ros.model.files import save_model  # noqa: E402
 from taptr_ros.model.small_config import SmallConfig  # noqa: E402
+from taptr_ros.model.small_network import SmallNetwork  # noqa: E402
 from taptr_ros.runtime import quantization  # noqa: E402
 from taptr_ros.runtime.export import compare, export, follow_grid  # noqa: E402
 from taptr_ros.runtime.exported import INT8_ENCODE, OPSET, graph_path  # noqa: E402
@@ -129,6 +132,18 @@ def test_clips_are_followed_one_by_one(folder: Path) -> None:
     assert both.xy.shape == (2 + 3, 64, 2)
     np.testing.assert_array_equal(both.xy[2:], alone.xy)
     np.testing.assert_array_equal(both.visibility[2:], alone.visibility)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_a_level_may_have_one_channel(tmp_path: Path, level: int) -> None:
+    """Its projection is told from the sum of squares, which has one channel as well."""
+    channels = [8, 8, 8]
+    channels[level] = 1
+    config = tiny_small_config(level_channels=tuple(channels))
+    weights = {name: value.numpy(force=True) for name, value in SmallNetwork(config).state_dict().items()}
+    save_model(tmp_path / "tiny.safetensors", config, weights)
+    report = export(tmp_path / "tiny.safetensors", tmp_path / "tiny", [panning_images(48, 64, 3)])
+    assert report.int8 is not None
 
 
 def test_command_line_tells_the_difference_and_takes_the_precision(

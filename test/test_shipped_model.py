@@ -77,6 +77,24 @@ def test_renewed_contexts_recognise_points_that_have_turned() -> None:
     assert share_near(TorchBackend(smaller, weights)) > share_near(fixed) + 0.05
 
 
+def test_a_track_that_a_search_puts_back_is_reported_as_before() -> None:
+    """Not with the probabilities of the place that was tried: it is back where it was in the frame before."""
+    scene = generate(SceneConfig(frames=10), seed=5)
+    config = TrackerConfig(
+        scene_cut_threshold=0.0, visible_threshold=0.99, visibility_hysteresis=0.0, rematch_interval=1
+    )
+    tracker = PointTracker(load_backend(NAME), config)
+    tracker.add(scene.xy[scene.visible[:, 0], 0][:64])
+    before, put_back = tracker.step(scene.frames[0], 0), 0
+    for number, frame in enumerate(scene.frames[1:], start=1):
+        tracks = tracker.step(frame, number)
+        same = (tracks.xy == before.xy).all(axis=1)
+        np.testing.assert_array_equal(tracks.confidence[same], before.confidence[same])
+        put_back += int(same.sum())
+        before = tracks
+    assert put_back > 0
+
+
 def test_command_line_takes_the_name(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
     arguments = ["--threads", "1", "--seconds", "0.01", "--points", "1", "--memory", "1"]
     assert main(["bench", "--model", NAME, *arguments, "--json", f"{tmp_path}/bench.json"]) == 0

@@ -147,9 +147,7 @@ class Watcher:
         probe = client.call_async(kind.Request())
         end = time.monotonic() + START_TIME
         while not self._spin_until(probe.done, 2.0):
-            self._processes.is_running(name)
-            if time.monotonic() > end:
-                raise NodeFailedError(f"The node {name} did not answer within {START_TIME:g} s.")
+            self._check(name, end, START_TIME)
             probe = client.call_async(kind.Request())
         response = client.call_async(request)
         self.wait(name, response.done, START_TIME)
@@ -159,9 +157,13 @@ class Watcher:
         """Take messages until a condition holds; raise `NodeFailedError` if it takes longer or a process fails."""
         end = time.monotonic() + seconds
         while not self._spin_until(condition, 0.2):
-            self._processes.is_running(name)
-            if time.monotonic() > end:
-                raise NodeFailedError(f"The node {name} did not answer within {seconds:g} s.")
+            self._check(name, end, seconds)
+
+    def _check(self, name: str, end: float, seconds: float) -> None:
+        """Raise `NodeFailedError` if a process has failed, or if `seconds` are over at `end`."""
+        self._processes.is_running(name)
+        if time.monotonic() > end:
+            raise NodeFailedError(f"The node {name} did not answer within {seconds:g} s.")
 
     def spin_while(self, condition: Callable[[], bool]) -> None:
         """Take messages as long as a condition holds."""

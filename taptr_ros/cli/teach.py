@@ -34,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Teach what the arguments say."""
-    with requires_torch("Training"):
-        import taptr_ros.training.teaching  # noqa: F401
     teach(load_requested_backend(arguments, None), arguments.sources, arguments.out)
 
 
@@ -44,9 +42,9 @@ def teach(teacher: Backend, sources: Sequence[Path], out: Path) -> None:
 
     Raises `SourceError` if no clip comes of any.
     """
-    from taptr_ros.training.clip_files import SUFFIX, pool_files, save_clip
-    from taptr_ros.training.teaching import SHORTEST, pieces, taught
-
+    with requires_torch("Training"):
+        from taptr_ros.training.clip_files import SUFFIX, pool_files, save_clip
+        from taptr_ros.training.teaching import SHORTEST, pieces, taught
     out.mkdir(parents=True, exist_ok=True)
     # Clips that are there already stay: what is added makes one set with them.
     names = [path.name.removesuffix(SUFFIX) for path in pool_files(out)]

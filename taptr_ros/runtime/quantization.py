@@ -90,7 +90,7 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _projection(graph: onnx.GraphProto, output: str) -> str:
-    """Return the output of the last convolution before an output of the graph that is not the sum of its squares."""
+    """Return the output of the last convolution before an output of the graph, its sum of squares left aside."""
     makers = {name: node for node in graph.node for name in node.output}
     squares = {node.output[0] for node in graph.node if node.op_type == "Mul" and node.input[0] == node.input[1]}
     name = output
