@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import weakref
@@ -138,8 +139,8 @@ def model_checksum(model: str, backend: str | None = None) -> str:
     """
     if model == LUCAS_KANADE:
         return LUCAS_KANADE
-    digests = [hashlib.sha256(content).digest() for content in _contents(model, backend)]
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+    with _files(model, backend) as files:
+        return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
 
 
 def model_bytes(model: str, backend: str | None = None) -> int:
@@ -147,17 +148,19 @@ def model_bytes(model: str, backend: str | None = None) -> int:
 
     Raises `ModelFileError` if it is not there.
     """
-    return 0 if model == LUCAS_KANADE else sum(map(len, _contents(model, backend)))
+    if model == LUCAS_KANADE:
+        return 0
+    with _files(model, backend) as files:
+        return sum(file.stat().st_size for file in files)
 
 
-def _contents(model: str, backend: str | None) -> Iterator[bytes]:
-    """Yield the files of a model, in the order of their names."""
+@contextlib.contextmanager
+def _files(model: str, backend: str | None) -> Iterator[list[Path]]:
+    """Give the files of a model, in the order of their names; what cannot be read of them is a `ModelFileError`."""
     path = _find(model, backend)
     try:
         # A model of the package lies beside its file for PyTorch, which ONNX Runtime does not read.
-        files = sorted(file for file in path.iterdir() if file.name != MODEL_FILE) if path.is_dir() else [path]
-        for file in files:
-            yield file.read_bytes()
+        yield sorted(file for file in path.iterdir() if file.name != MODEL_FILE) if path.is_dir() else [path]
     except OSError as error:
         raise ModelFileError(
             f"There is no model {model} ({error.strerror}); pass a name, a .safetensors file or the folder of an "
